@@ -1,12 +1,13 @@
 """What a request was answered with: one record of ``search.features.v1`` for each request, key = ``client_id``.
 
-Training reads the features from here and never computes them again, so the matrix must be what the score was made of: a worker packs the
-features *first* and scores what `rounded` gives back. Float16 halves the log; its rounding then is part of serving, not a difference
-between serving and training.
+Training reads the features from here and never computes them again, so the matrix must be what the score was made of:
+a worker scores what `rounded` gives back. Float16 halves the log; its rounding then is part of serving, not a
+difference between serving and training.
 
 Shapes: B items of the request, in the order in which they were asked for; F features.
 
-On the wire: the codec byte ``0x01``, then `Served` as a msgpack array in the order of its fields. A change of fields is another codec byte.
+On the wire: the codec byte ``0x01``, then `Served` as a msgpack array in the order of its fields. Other fields need
+another codec byte.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ Floats = NDArray[np.float32]
 class FeatureLogLimits:
     """What a record of the feature log may be at most.
 
-    A larger one is a BadEvent for whoever reads, so a worker that may answer larger requests needs larger limits here too.
+    A larger one is a BadEvent for whoever reads: a worker that may answer larger requests needs larger limits here too.
     """
 
     record_bytes: int = 1_000_000
@@ -98,7 +99,7 @@ def pack_features(features: Floats) -> bytes:
 
 
 def rounded(features: Floats) -> Floats:
-    """The features as the log will hold them, float32 [B, F]: what a worker must score, so that training sees the same numbers."""
+    """The features as the log will hold them, float32 [B, F]: what a worker scores, so training sees the same numbers."""
     return np.frombuffer(pack_features(features), "<f2").reshape(features.shape).astype(np.float32)
 
 
@@ -138,12 +139,13 @@ def decode(value: bytes | None, limits: FeatureLogLimits) -> Served:
         served = _DECODER.decode(memoryview(value)[1:])
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise BadEvent("", "not_msgpack", str(fault)[:200]) from None
-    _check_names(served, limits)
+    _check_texts(served, limits)
+    _check_maps(served, limits)
     _check_numbers(served, limits)
     return served
 
 
-def _check_names(served: Served, limits: FeatureLogLimits) -> None:
+def _check_texts(served: Served, limits: FeatureLogLimits) -> None:
     for field in ("request_id", "client_id", "query_id"):
         text: str = getattr(served, field)
         if not text:
@@ -158,6 +160,9 @@ def _check_names(served: Served, limits: FeatureLogLimits) -> None:
         raise BadEvent("items", "repeated")
     if any(not 1 <= len(item) <= limits.id_chars for item in served.items):
         raise BadEvent("items", "too_long")
+
+
+def _check_maps(served: Served, limits: FeatureLogLimits) -> None:
     maps: tuple[tuple[str, Mapping[str, object]], ...] = (
         ("fences", served.fences),
         ("missing", served.missing),
