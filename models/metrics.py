@@ -1,0 +1,125 @@
+"""Ranking metrics over scored lists, and bootstrap intervals over groups.
+
+Ties are never broken by index: pessimistically (the relevant item comes last among its equals) or at random with a
+seed. Every function is pure; randomness comes in as a generator.
+
+Shapes: B items of a list, N lists, G groups.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+
+
+def rank(
+    scores: NDArray[np.floating],
+    relevant: int,
+    ties: Literal["pessimistic", "random"] = "pessimistic",
+    random: np.random.Generator | None = None,
+) -> int:
+    """The place of one item in the order of descending scores, 1 = first.
+
+    Args:
+        scores: [B]; NaN ranks below every number.
+        relevant: index of the item.
+        ties: ``pessimistic``: behind all equals; ``random``: at a random place among them.
+        random: needed for ``random``.
+
+    Raises:
+        ValueError: random ties without a generator.
+    """
+    values = np.where(np.isnan(scores), -np.inf, scores)
+    own = values[relevant]
+    above = int(np.count_nonzero(values > own))
+    equal = int(np.count_nonzero(values == own))
+    if ties == "pessimistic":
+        return above + equal
+    if random is None:
+        raise ValueError("random ties need a generator")
+    return above + 1 + int(random.integers(equal))
+
+
+def reciprocal_rank(
+    scores: NDArray[np.floating],
+    relevant: int,
+    ties: Literal["pessimistic", "random"] = "pessimistic",
+    random: np.random.Generator | None = None,
+) -> float:
+    """1 / rank of the one relevant item; see ``rank``."""
+    return 1.0 / rank(scores, relevant, ties, random)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean and where it lies in 95 of 100 resamples."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap(
+    values: Sequence[float] | Doubles,
+    groups: Sequence[object],
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """The mean over lists with a percentile interval: whole groups (sessions) are drawn with replacement.
+
+    Args:
+        values: [N], one number a list.
+        groups: [N], what each list belongs to; lists of one group are not independent.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if not len(numbers):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    seen: dict[object, int] = {}
+    owner = np.array([seen.setdefault(group, len(seen)) for group in groups], dtype=np.int64)
+    if len(owner) != len(numbers):
+        raise ValueError(f"{len(numbers)} values but {len(owner)} groups")
+    sums = np.bincount(owner, weights=numbers, minlength=len(seen))
+    sizes = np.bincount(owner, minlength=len(seen)).astype(np.float64)
+    random = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    for at in range(resamples):
+        drawn = random.integers(len(seen), size=len(seen))
+        means[at] = sums[drawn].sum() / sizes[drawn].sum()
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(numbers.mean()), float(low), float(high))
+
+
+def paired_bootstrap(
+    ours: Sequence[float] | Doubles,
+    theirs: Sequence[float] | Doubles,
+    groups: Sequence[object],
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """The mean difference ours - theirs on the same lists, with its interval over groups."""
+    left, right = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
+    if left.shape != right.shape:
+        raise ValueError(f"not paired: {left.shape} and {right.shape}")
+    return bootstrap(left - right, groups, seed, resamples, level)
+
+
+def log_loss(probabilities: NDArray[np.floating], clicked: NDArray[np.bool_]) -> float:
+    """Mean logistic loss of probabilities [N] that were served, in nats."""
+    held = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
+    return float(-np.mean(np.where(clicked, np.log(held), np.log1p(-held))))
+
+
+def calibration_error(probabilities: NDArray[np.floating], clicked: NDArray[np.bool_], bins: int = 10) -> float:
+    """Expected calibration error over bins of equal count: mean |clicked share - mean probability|."""
+    order = np.argsort(probabilities, kind="stable")
+    total = 0.0
+    for part in np.array_split(order, bins):
+        if len(part):
+            total += abs(float(clicked[part].mean()) - float(probabilities[part].mean())) * len(part)
+    return total / max(len(order), 1)
