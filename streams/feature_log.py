@@ -99,7 +99,7 @@ def pack_features(features: Floats) -> bytes:
 
 
 def rounded(features: Floats) -> Floats:
-    """The features as the log will hold them, float32 [B, F]: what a worker scores, so training sees the same numbers."""
+    """The features as the log will hold them, float32 [B, F]: what a worker scores, so training sees the same."""
     return np.frombuffer(pack_features(features), "<f2").reshape(features.shape).astype(np.float32)
 
 
