@@ -21,7 +21,8 @@ Errors, and whose fault each one is::
     ├── BadRequest         the caller's: 400, names the field
     └── Overloaded         nobody's: 429, come back after Retry-After
 
-Everything else is a bug and ends the process with a traceback; the supervisor restarts it and the fences make that safe.
+Everything else is a bug and ends the process with a traceback; the supervisor restarts it, and the fences make that
+safe.
 """
 
 
