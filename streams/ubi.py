@@ -106,6 +106,7 @@ _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _PATH: Final = re.compile(r" - at `(?:key in )?\$?\.?(.*)`$")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _DETAIL_CHARS: Final = 200
+_ATTRIBUTE_CHARS: Final = 1024
 
 
 def check_bytes(value: bytes | None, record_bytes: int, depth: int) -> bytes:
@@ -197,6 +198,7 @@ def refusal(error: Exception, value: bytes) -> BadEvent:
 _REASON_OF: Final = (
     ("of length <=", "too_long"),
     ("out of range", "out_of_range"),
+    (" >= ", "out_of_range"),
     ("RFC3339", "not_a_time"),
     ("timezone component", "not_a_time"),
 )
@@ -257,7 +259,14 @@ def rfc3339(at_ms: int) -> str:
 
 
 def attribute_text(said: Scalar | list[Scalar]) -> str:
-    """An attribute as text: numbers and truth values as JSON writes them, lists joined by ", "."""
-    if isinstance(said, list):
-        return ", ".join(attribute_text(one) for one in said if one is not None)
-    return said if isinstance(said, str) else msgspec.json.encode(said).decode()
+    """An attribute as text: numbers and truth values as JSON writes them, lists joined by ", ".
+
+    Raises:
+        BadEvent: ``too_long``, a list of more than 1,024 characters in all.
+    """
+    if not isinstance(said, list):
+        return said if isinstance(said, str) else msgspec.json.encode(said).decode()
+    text = ", ".join(attribute_text(one) for one in said if one is not None)
+    if len(text) > _ATTRIBUTE_CHARS:
+        raise BadEvent("attributes[...]", "too_long", f"{len(text)} characters, at most {_ATTRIBUTE_CHARS}")
+    return text
