@@ -2,7 +2,7 @@
 
 Sorted lines; cut to the window and the floors as of a day; without fences, kept increments and caches. A query that
 ever met its bound of items says ``capped`` and is compared by that alone: which of its edges were let go depends on
-the order in which partitions came.
+the order in which partitions came. An item's copies that ever met their bound of bytes are left out.
 """
 
 import json
@@ -42,6 +42,7 @@ class Facts:
     copies: list[EdgeFact] = field(default_factory=list)
     shoppers: list[ShopperFact] = field(default_factory=list)
     texts: dict[int, str] = field(default_factory=dict)
+    capped_items: set[str] = field(default_factory=set)
 
 
 def dump(facts: Facts, as_of_day: int, bounds: StateBounds) -> bytes:
@@ -83,7 +84,7 @@ def _lines(facts: Facts, as_of_day: int, bounds: StateBounds) -> Iterator[str]:
             yield f"query {fact.query:016x} item {json.dumps(fact.item_id)} {_days(rows)}"
     for fact in facts.copies:
         rows = within(fact.rows, as_of_day, bounds.window_days)
-        if fact.query not in capped and sum(row[1] for row in rows) >= bounds.floor:
+        if fact.query not in capped and fact.item_id not in facts.capped_items and sum(row[1] for row in rows) >= bounds.floor:
             yield f"item {json.dumps(fact.item_id)} query {fact.query:016x} {_days(rows)}"
     for shopper in facts.shoppers:
         yield from _shopper(shopper, facts.texts, bounds)

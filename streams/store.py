@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from headrace.streams import neighbours, sequences
+from headrace.streams import item_copies, neighbours, sequences
 from headrace.streams.dump import EdgeFact, Facts, ShopperFact
 from headrace.streams.neighbours import Row
 from headrace.streams.searches import PREFIX_BYTES, StateBounds, decode_shopper
@@ -74,6 +74,7 @@ class MemoryStore:
         self._fences: dict[tuple[int, bytes], int] = {}
         self._capped: set[int] = set()
         self._items: dict[str, dict[int, bytes]] = {}
+        self._capped_items: set[str] = set()
         self._texts: dict[int, str] = {}
         self._heads: dict[bytes, bytes] = {}
         self._logs: dict[bytes, bytes] = {}
@@ -117,6 +118,7 @@ class MemoryStore:
                 ShopperFact(name, decode_shopper(head), self._logs.get(name, b"")) for name, head in self._heads.items()
             ],
             texts=dict(self._texts),
+            capped_items=set(self._capped_items),
         )
 
     def _apply(self, write: Write) -> Reply:
@@ -163,6 +165,10 @@ class MemoryStore:
             old = neighbours.version(neighbours.unpack_edge(there)) if there else (-1, 0)
             if neighbours.version(neighbours.unpack_edge(edge)) > old:
                 copies[query] = edge
+        order = sorted(copies, key=lambda query: neighbours.version(neighbours.unpack_edge(copies[query])))
+        while order and sum(map(_copy_bytes, copies.values())) > self.bounds.item_bytes - item_copies.HEAD_BYTES:
+            self._capped_items.add(write.item_id)
+            del copies[order.pop(0)]
         return True
 
     def _shopper(self, write: ShopperWrite) -> bool:
@@ -172,6 +178,10 @@ class MemoryStore:
         before = b"" if write.replace else self._logs.get(write.shopper, b"")
         self._logs[write.shopper] = before + write.records
         return True
+
+
+def _copy_bytes(edge: bytes) -> int:
+    return len(neighbours.unpack_edge(edge)) * item_copies.ROW_BYTES
 
 
 def cut(log: bytes, records: Iterable[bytes], limit: int) -> bytes:
