@@ -1,4 +1,4 @@
-"""Laws of the join: neither the topics' interleaving, nor the cut into rounds, nor a restart changes what is learned."""
+"""Laws of the join: the interleaving of the topics, the cut into rounds and a restart change nothing learned."""
 
 from collections.abc import Sequence
 
