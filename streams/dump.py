@@ -59,7 +59,9 @@ def dump(facts: Facts, as_of_day: int, bounds: StateBounds) -> bytes:
     """
     newest = newest_day(facts)
     if newest > as_of_day:
-        raise ValueError(f"the dump is asked for as of day {as_of_day}, but day {newest} is stored: ask for that or later")
+        raise ValueError(
+            f"the dump is asked for as of day {as_of_day}, but day {newest} is stored: ask for that or later"
+        )
     lines = sorted(_lines(facts, as_of_day, bounds))
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -84,7 +86,11 @@ def _lines(facts: Facts, as_of_day: int, bounds: StateBounds) -> Iterator[str]:
             yield f"query {fact.query:016x} item {json.dumps(fact.item_id)} {_days(rows)}"
     for fact in facts.copies:
         rows = within(fact.rows, as_of_day, bounds.window_days)
-        if fact.query not in capped and fact.item_id not in facts.capped_items and sum(row[1] for row in rows) >= bounds.floor:
+        if (
+            fact.query not in capped
+            and fact.item_id not in facts.capped_items
+            and sum(row[1] for row in rows) >= bounds.floor
+        ):
             yield f"item {json.dumps(fact.item_id)} query {fact.query:016x} {_days(rows)}"
     for shopper in facts.shoppers:
         yield from _shopper(shopper, facts.texts, bounds)

@@ -16,7 +16,7 @@ and folded again. A batch waits for all replies of the one before.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -192,7 +192,9 @@ class Ingestion:
                     self.outcomes.update(folded.outcomes)
             rounds += 1
             if rounds > _REFUSALS:
-                raise StoreUnavailable(f"another worker keeps writing the same shoppers: {len(todo)} were refused again and again")
+                raise StoreUnavailable(
+                    f"another worker keeps writing the same {len(todo)} shoppers: is it still alive?"
+                )
 
     def _fold(self, todo: Mapping[Shopping, list[Entry]]) -> dict[Shopping, tuple[Stored, Folded]]:
         stored = self._store.read([shopper_name(client_id) for _, client_id in todo])
@@ -205,33 +207,33 @@ class Ingestion:
         }
 
     def _write_counts(self, folds: Mapping[Shopping, tuple[Stored, Folded]]) -> None:
+        """Writes what the folds add to queries, with the texts they name, then the items' copies of the edges."""
+        counts = self._counts(folds)
+        texts = {name: text for _, folded in folds.values() for name, text in folded.texts if name not in self._texts}
+        if not counts and not texts:
+            return
+        replies = self._store.apply([*counts, *(TextWrite(name, text) for name, text in texts.items())])
+        if len(self._texts) > _KNOWN_TEXTS:
+            self._texts.clear()
+        self._texts.update(texts)
+        copies: dict[str, dict[int, bytes]] = {}
+        for write, reply in zip(counts, replies, strict=False):  # the texts' replies say nothing
+            if isinstance(reply, list):
+                for item_id, edge in reply:
+                    copies.setdefault(item_id, {})[write.query] = edge
+        if copies:
+            self._store.apply([EdgeWrite(item_id, tuple(edges.items())) for item_id, edges in copies.items()])
+
+    def _counts(self, folds: Mapping[Shopping, tuple[Stored, Folded]]) -> list[CountWrite]:
+        """One write for each query and source, its increments in offset order."""
         increments: dict[tuple[int, bytes], list[Increment]] = {}
-        texts: dict[int, str] = {}
-        tokens, known = self._source.tokens, self._texts
+        tokens = self._source.tokens
         for (partition, _), (_, folded) in folds.items():
             for query, increment in folded.increments:
                 increments.setdefault((query, tokens[partition]), []).append(increment)
-            for name, text in folded.texts:
-                if name not in known:
-                    texts[name] = text
-        writes: list[Write] = []
-        for (query, token), found in increments.items():
+        for found in increments.values():
             found.sort(key=_offset)
-            writes.append(CountWrite(query, token, tuple(found)))
-        counts = len(writes)
-        writes += [TextWrite(name, text) for name, text in texts.items()]
-        if not writes:
-            return
-        copies: dict[str, dict[int, bytes]] = {}
-        for write, reply in zip(writes[:counts], self._store.apply(writes), strict=False):
-            if isinstance(write, CountWrite) and isinstance(reply, list):
-                for item_id, edge in reply:
-                    copies.setdefault(item_id, {})[write.query] = edge
-        if len(known) > _KNOWN_TEXTS:
-            known.clear()
-        known.update(texts)
-        if copies:
-            self._store.apply([EdgeWrite(item_id, tuple(edges.items())) for item_id, edges in copies.items()])
+        return [CountWrite(query, token, tuple(found)) for (query, token), found in increments.items()]
 
     def _write_shoppers(self, folds: Mapping[Shopping, tuple[Stored, Folded]]) -> list[Shopping]:
         """Writes the shoppers that changed; those that were refused."""
@@ -255,7 +257,8 @@ class Ingestion:
     def _whole_sequences(self, changed: Mapping[Shopping, tuple[Stored, Folded]]) -> dict[Shopping, bytes]:
         """The sequences that have grown past their slack, cut to the newest."""
         bounds = self._bounds
-        long = [key for key, pair in changed.items() if pair[1].shopper.length > bounds.sequence + bounds.sequence_slack]
+        most = bounds.sequence + bounds.sequence_slack
+        long = [key for key, (_, folded) in changed.items() if folded.shopper.length > most]
         if not long:
             return {}
         logs = self._store.read([shopper_name(client_id) for _, client_id in long], logs=True)
@@ -266,8 +269,3 @@ class Ingestion:
 
 def _offset(increment: Increment) -> int:
     return increment.offset
-
-
-def collect(rejected: list[Rejected]) -> Callable[[Iterable[Rejected]], None]:
-    """A ``reject`` that keeps records in a list: for folds in memory."""
-    return rejected.extend

@@ -1,15 +1,15 @@
-"""Names of keys in Redis: the one place that spells them.
+r"""Names of keys in Redis: the one place that spells them.
 
 ``hr:<namespace>:<generation>:<kind>:{<id>}``, the id in a hash tag so that an entity stays in one slot::
 
-    q:{hash}     a query      hash: item id -> edge bytes; "\\0f" -> fences, "\\0c" -> capped
+    q:{hash}     a query      hash: item id -> edge bytes; "\0f" -> fences, "\0c" -> capped
     i:{hash}     an item      string: copies of its queries' edges
     s:{name}     a shopper    string: codec, fence, open searches, kept increments
     l:{name}     a shopper    string: the sequence, 25 bytes a record, in log order
     t:{hash}     a text       string: what a 64-bit hash stands for
 
-and, beside the generations, ``hr:<namespace>:alias`` (the generation that is read), ``hr:<namespace>:<generation>:meta``
-(what built it) and ``hr:<namespace>:mark:{<worker>}`` (for waiting until writes are durable).
+and, beside the generations, ``hr:<namespace>:alias`` (the one that is read), ``hr:<namespace>:<generation>:meta`` (what
+built it) and ``hr:<namespace>:mark:{<worker>}`` (for waiting until writes are durable).
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The promise of ``store`` kept on Redis or Valkey: one script call an entity and micro-batch, fences inside the scripts.
+"""The promise of ``store`` on Redis or Valkey: one script call an entity and micro-batch, fences inside the scripts.
 
 Needs Redis >= 7.2 or Valkey for durability ``disk`` and ``replicas`` (WAITAOF), Redis >= 6.2 for ``memory``.
 """
@@ -24,7 +24,7 @@ from headrace.streams.writes import CountWrite, Edge, EdgeWrite, Reply, ShopperW
 Durability = Literal["memory", "disk", "replicas"]
 
 GARBAGE_DAYS: Final = 8
-"""How much longer than window + lateness a key lives without a write: collecting garbage must not change what a read means."""
+"""How long a key outlives its window without a write: longer than lateness, so that no read ever depends on it."""
 
 _DAY_MS: Final = 86_400_000
 _MARK_TTL_MS: Final = 86_400_000
@@ -79,7 +79,9 @@ class RedisStore:
         check_settings(wire, self.settings.durability)
         self._wire = wire
         if self.settings.durability != "memory":
-            self._durability = DurabilityWait(Wire(self.settings.url, self.settings.timeout_s), self.keys, self.settings)
+            self._durability = DurabilityWait(
+                Wire(self.settings.url, self.settings.timeout_s), self.keys, self.settings
+            )
         self.session += 1
 
     def close(self) -> None:
@@ -96,7 +98,9 @@ class RedisStore:
             commands += [("GET", self.keys.log(name)) for name in shoppers]
         replies = self._open().call(commands)
         heads, sequences = replies[: len(shoppers)], replies[len(shoppers) :] or [b""] * len(shoppers)
-        return [Stored(_bytes_or_none(head), _bytes_or_none(log) or b"") for head, log in zip(heads, sequences, strict=True)]
+        return [
+            Stored(_bytes_or_none(head), _bytes_or_none(log) or b"") for head, log in zip(heads, sequences, strict=True)
+        ]
 
     def apply(self, writes: Sequence[Write]) -> list[Reply]:
         """Carries out writes in one pipeline, answers in their order."""
@@ -130,7 +134,14 @@ class RedisStore:
                 arguments: list[bytes | str | int] = []
                 for increment in write.increments:
                     items = increment.item_ids
-                    arguments += (increment.offset, increment.day, increment.exposures, increment.clicks, len(items), *items)
+                    arguments += (
+                        increment.offset,
+                        increment.day,
+                        increment.exposures,
+                        increment.clicks,
+                        len(items),
+                        *items,
+                    )
                 sha = self._scripts["count"][1]
                 return ("EVALSHA", sha, 1, self.keys.query(write.query), write.source, *self._count_head, *arguments)
             case EdgeWrite():
@@ -140,7 +151,14 @@ class RedisStore:
                     day = int.from_bytes(edge[-ROW_BYTES : 2 - ROW_BYTES], "little")
                     total = int.from_bytes(edge[1:5], "little") + int.from_bytes(edge[5:HEAD_BYTES], "little")
                     arguments += (name, day, total, item_copies.pack_rows(name, edge))
-                return ("EVALSHA", self._scripts["edge"][1], 1, self.keys.item(write.item_id), *self._edge_head, *arguments)
+                return (
+                    "EVALSHA",
+                    self._scripts["edge"][1],
+                    1,
+                    self.keys.item(write.item_id),
+                    *self._edge_head,
+                    *arguments,
+                )
             case TextWrite():
                 return ("SET", self.keys.text(write.hash), write.text, "NX")
             case ShopperWrite():
@@ -202,7 +220,7 @@ class DurabilityWait:
 
 
 def check_settings(wire: Wire, durability: Durability) -> None:
-    """Refuses a Redis that would drop state or cannot keep the durability asked for; silent where CONFIG is not allowed.
+    """Refuses a Redis that would drop state or cannot be as durable as asked; silent where CONFIG is not allowed.
 
     Raises:
         StoreUnavailable: with what to change.
@@ -222,7 +240,7 @@ def check_settings(wire: Wire, durability: Durability) -> None:
     version = _redis_version(info)
     if version and version < (7, 2):
         raise StoreUnavailable(
-            f"durability {durability} needs Redis >= 7.2 or Valkey (this is {version[0]}.{version[1]}): upgrade, or ask for memory"
+            f"durability {durability} needs Redis >= 7.2 or Valkey, not {version[0]}.{version[1]}: upgrade or take memory"
         )
 
 

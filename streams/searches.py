@@ -44,7 +44,6 @@ def query_of(text: str) -> tuple[int, str]:
     return hash64(name), name
 
 
-
 @dataclass(frozen=True, slots=True)
 class StateBounds:
     """Every bound the state depends on; a generation names them and a worker with others refuses to start.
@@ -328,7 +327,9 @@ def _count(
     day = day_of(search.at_ms)
     exposures, clicks = counts
     folded.increments.append((search.query, Increment(entry.offset, day, exposures, clicks, items)))
-    kept = Kept(entry.offset, search.query, day, exposures, clicks, mask.to_bytes((mask.bit_length() + 7) // 8, "little"))
+    kept = Kept(
+        entry.offset, search.query, day, exposures, clicks, mask.to_bytes((mask.bit_length() + 7) // 8, "little")
+    )
     folded.shopper.kept.append(kept)
 
 

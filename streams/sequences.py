@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RECORD: Final = np.dtype([("query", "<u8"), ("item", "<u8"), ("at_ms", "<i8"), ("action", "u1")])
-"""One record: 64-bit hash of the query (0: none is known) and of the item (0: a search), event time, action; 25 bytes."""
+"""One record, 25 bytes: hash of the query (0: none is known) and of the item (0: a search), event time, action."""
 
 SEARCH, VIEW, CLICK, CART, PURCHASE = range(5)
 ACTIONS: Final = ("search", "view", "click", "cart", "purchase")

@@ -38,7 +38,7 @@ class CountWrite:
 
 @dataclass(frozen=True, slots=True)
 class EdgeWrite:
-    """Copies of a query's facts for one item: (query, edge bytes). Only a newer version of an edge replaces an older."""
+    """Copies of queries' edges for one item: (query, edge bytes). Only a newer version of an edge replaces an older."""
 
     item_id: str
     edges: tuple[tuple[int, bytes], ...]
