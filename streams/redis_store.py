@@ -240,7 +240,7 @@ def check_settings(wire: Wire, durability: Durability) -> None:
     version = _redis_version(info)
     if version and version < (7, 2):
         raise StoreUnavailable(
-            f"durability {durability} needs Redis >= 7.2 or Valkey, not {version[0]}.{version[1]}: upgrade or take memory"
+            f"durability {durability} needs Redis >= 7.2, not {version[0]}.{version[1]}: upgrade, or ask for memory"
         )
 
 

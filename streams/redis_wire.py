@@ -47,7 +47,7 @@ class Wire:
                 health_check_interval=0,
                 protocol=2,
             )
-            self._connection: Any = pool.make_connection()
+            self._connection: Any = cast("Any", pool.make_connection())
             self._connection.connect()
             self._socket: socket = self._connection._sock  # redis-py has no public name for it
             self._socket.settimeout(timeout_s)
