@@ -112,6 +112,15 @@ def new_valkey(servers_folder: Path) -> Iterator[Callable[..., LocalValkey]]:
         yield lambda **config: start_valkey(servers_folder, ending, **config)
 
 
+@pytest.fixture(scope="session")
+def parts_repository() -> Path:
+    """The repository into which `make parts` built the model parts; read only, bundles of tests go elsewhere."""
+    repository = ROOT / ".headrace" / "models"
+    if not (repository / "parts").is_dir():
+        pytest.fail(f"there are no model parts in {repository}: run `make parts`")
+    return repository
+
+
 @pytest.fixture
 def namespace() -> str:
     """A namespace of Redis keys that no other test uses."""
