@@ -1,0 +1,79 @@
+"""What a request still gets when its time runs short; pure.
+
+The ladder, from the top: everything; without the student (its vector did not come in time); fewer items (the first of
+the engine's order that there is time for); the prior order (the engine's own, no scores). Beside it stands
+``without_state``: the store cannot be reached, so nothing is known of shopper, query and items.
+
+Each answer names its rung and why. A student that needs shorter input has no place here while it is a bi-encoder: its
+only input per request is the query.
+"""
+
+from dataclasses import dataclass
+
+from headrace.online.messages import Degraded, Rung
+
+SMOOTHING = 0.1
+
+
+@dataclass(slots=True)
+class Costs:
+    """What scoring has cost of late, as moving averages, seconds; begins with a guess that errs on the slow side.
+
+    Attributes:
+        fixed_s: of a request, whatever its size.
+        item_s: of each item.
+    """
+
+    fixed_s: float = 0.0005
+    item_s: float = 0.000_010
+
+    def learn(self, items: int, took_s: float) -> None:
+        """Takes one measurement into account."""
+        fixed_s = min(self.fixed_s, took_s)
+        self.item_s += SMOOTHING * ((took_s - fixed_s) / max(items, 1) - self.item_s)
+        if items <= 10:
+            self.fixed_s += SMOOTHING * (took_s - self.fixed_s)
+
+    def affordable(self, left_s: float) -> int:
+        """How many items can be scored in the time that is left."""
+        return max(0, int((left_s - self.fixed_s) / max(self.item_s, 1e-9)))
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What happened on the way to a request's scores.
+
+    Attributes:
+        asked: items in the request.
+        scored: items that are scored, the first of the order asked.
+        student: why the student's part is missing although the model has a student, "" when it is not.
+        state: why nothing was read from the store, "" when it was.
+        prior: why there are no scores at all, "" when there are.
+    """
+
+    asked: int
+    scored: int
+    student: str = ""
+    state: str = ""
+    prior: str = ""
+
+    def taken(self) -> list[tuple[Rung, str]]:
+        """Every step down, with its reason, the lowest last."""
+        if self.prior:
+            return [("prior_order", self.prior)]
+        steps: list[tuple[Rung, str]] = []
+        if self.student:
+            steps.append(("without_student", self.student))
+        if self.scored < self.asked:
+            steps.append(("fewer_items", "deadline"))
+        if self.state:
+            steps.append(("without_state", self.state))
+        return steps
+
+    def said(self) -> Degraded | None:
+        """The lowest step, as the answer says it; None when nothing is missing that need not be."""
+        steps = self.taken()
+        if not steps:
+            return None
+        rung, reason = steps[-1]
+        return Degraded(rung=rung, reason=reason, scored=0 if self.prior else self.scored)

@@ -1,0 +1,256 @@
+"""Scores one request: what it was asked in, what it answered out; knows no HTTP.
+
+In order: hold a model -> look up state and encode the query at the same time -> features -> head -> answer, and the
+features to the log. The matrix that is scored is the one that is logged (law 5). A request that runs out of time walks
+down the ladder (``ladder``) and says so.
+
+The features and the head run on the event loop: for 100 items they take less than a hop to a thread and back costs
+under load. What takes long, the encoder, has threads of its own (``batch``).
+
+Shapes: B items asked, K items scored, F features.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace import StoreUnavailable
+from headrace.models.features import FEATURES, matrix
+from headrace.models.head import Head
+from headrace.online.batch import Batcher, DeadlinePassed
+from headrace.online.catalogue import Catalogue
+from headrace.online.knowledge import FeaturesAnswer, features_answer
+from headrace.online.ladder import Costs, Steps
+from headrace.online.lookup import Found, Lookup
+from headrace.online.messages import FeaturesRequest, ModelSaid, RankAnswer, RankRequest
+from headrace.online.messages import Student as StudentState
+from headrace.online.meters import Meters
+from headrace.online.outbox import FeatureLog
+from headrace.online.registry import Registry
+from headrace.online.scored import Known, Scored, reading_of, unscored
+from headrace.online.student import Student
+from headrace.streams import feature_log
+from headrace.streams.feature_log import Served
+from headrace.streams.neighbours import NeighbourRule
+from headrace.streams.reading import Question
+from headrace.streams.searches import query_of
+
+Floats = NDArray[np.float32]
+
+ARM: Final = "champion"
+"""The only arm there is; a rollout would choose it, with the model, where the request takes hold of one."""
+ANSWER_S: Final = 0.002
+"""Kept back of every deadline for writing the answer."""
+NAMES: Final = feature_log.names_digest(FEATURES)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A bundle at work: its version, the digest of each part, the parts that answer. Never changed once made."""
+
+    version: str
+    parts: Mapping[str, str]
+    head: Head
+    student: Student | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read of the state, why that is nothing although there may be more ("" when it is whole), as of when."""
+
+    found: Found
+    missing: str
+    now_ms: int
+
+
+@dataclass(slots=True)
+class Clock:
+    """The times of one request: when it came, until when it may take, what each stage took, in seconds."""
+
+    arrived_s: float
+    until_s: float
+    stages: dict[str, float] = field(default_factory=dict)
+
+    def left_s(self) -> float:
+        """What is left before the answer must be written."""
+        return self.until_s - ANSWER_S - time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Everything a request needs, put together by the command line.
+
+    Attributes:
+        registry: gives the model. lookup: reads state. catalogue: knows item texts.
+        encoders: encodes queries. fillers: makes item vectors behind the requests.
+        features_log: where served features go. meters: counts.
+        deadline_s: for requests that name none.
+        rule: when an edge is a neighbour, for `features`.
+        now_ms: the wall clock.
+    """
+
+    registry: Registry[Model]
+    lookup: Lookup
+    catalogue: Catalogue
+    encoders: Batcher
+    fillers: Batcher
+    features_log: FeatureLog
+    meters: Meters
+    deadline_s: float = 1.0
+    rule: NeighbourRule = field(default_factory=NeighbourRule)
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    costs: Costs = field(default_factory=Costs)
+
+    async def rank(self, request: RankRequest, request_id: str, arrived_s: float) -> RankAnswer:
+        """The answer to a request that arrived at ``arrived_s`` of the monotonic clock.
+
+        Raises:
+            Overloaded: no model serves yet, or too many texts wait for the encoder.
+        """
+        deadline_s = self.deadline_s if request.deadline_ms is None else request.deadline_ms / 1000
+        clock = Clock(arrived_s, arrived_s + deadline_s)
+        with self.registry.acquire() as model:
+            ids = request.ids()
+            if clock.left_s() <= 0:
+                return self._answer(request, request_id, model, unscored(len(ids), "deadline"), clock)
+            now_ms = self.now_ms() if request.now_ms is None else request.now_ms
+            asked = asyncio.ensure_future(self._read(request, ids, now_ms, clock))
+            try:
+                known = await self._student(model.student, request.query, ids, clock)
+                found, missing_state = await asked
+            finally:
+                asked.cancel()
+            read = Read(found, missing_state, now_ms)
+            scored = self._score(model, request, known, read, clock)
+            return self._answer(request, request_id, model, scored, clock)
+
+    async def features(self, request: FeaturesRequest, request_id: str) -> FeaturesAnswer:
+        """What the state knows; needs no model.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached, or not within the worker's deadline.
+        """
+        now_ms = self.now_ms() if request.now_ms is None else request.now_ms
+        query = None if request.query is None else query_of(request.query)[0]
+        question = Question(query, request.client_id, request.ids(), whole_query=True)
+        try:
+            async with asyncio.timeout(self.deadline_s):
+                found = await self.lookup.read(question, now_ms)
+        except TimeoutError:
+            raise StoreUnavailable(f"Redis did not answer within {self.deadline_s:g} s") from None
+        return features_answer(request, found, now_ms, request_id, self.rule)
+
+    async def _read(self, request: RankRequest, ids: Sequence[str], now_ms: int, clock: Clock) -> tuple[Found, str]:
+        """The state, and why it is empty although the store may know more ("" when it is whole)."""
+        began_s = time.monotonic()
+        left_s = clock.left_s() - self.costs.fixed_s - self.costs.item_s * len(ids)
+        try:
+            async with asyncio.timeout(max(0.0, left_s)):
+                question = Question(query_of(request.query)[0], request.client_id, tuple(ids))
+                return await self.lookup.read(question, now_ms), ""
+        except TimeoutError:
+            return Found(), "deadline"
+        except StoreUnavailable:
+            return Found(), "store_unavailable"
+        finally:
+            clock.stages["feature"] = time.monotonic() - began_s
+
+    async def _student(self, student: Student | None, query: str, ids: Sequence[str], clock: Clock) -> Known:
+        if student is None or not ids:
+            return Known(np.full(len(ids), np.nan, dtype=np.float32), "absent")
+        texts = self.catalogue.texts(ids)
+        rows = student.vectors.rows(ids, texts)
+        pending = [(item, text) for item, text, row in zip(ids, texts, rows, strict=True) if text and row < 0]
+        if pending:
+            student.fill(pending, self.fillers)
+        no_text = sum(text is None for text in texts)
+        if no_text + len(pending) == len(ids):
+            return Known(np.full(len(ids), np.nan, dtype=np.float32), "absent", "", no_text, len(pending))
+        # Room for the features and the head must be left, else there would be a student score and no answer.
+        until_s = clock.until_s - ANSWER_S - self.costs.fixed_s - self.costs.item_s * len(ids)
+        try:
+            vector, clock.stages["queue"], clock.stages["infer"] = await student.query(query, self.encoders, until_s)
+        except DeadlinePassed:
+            empty = np.full(len(ids), np.nan, dtype=np.float32)
+            return Known(empty, "skipped", "deadline", no_text, len(pending))
+        # The texts were looked up before the wait: a vector that left meanwhile must not lend its row to another item.
+        scores = student.vectors.cosine(student.vectors.rows(ids, texts), vector)
+        state: StudentState = "partial" if no_text or pending else "computed"
+        return Known(scores, state, "", no_text, len(pending))
+
+    def _score(self, model: Model, request: RankRequest, known: Known, read: Read, clock: Clock) -> Scored:
+        ids = request.ids()
+        began_s = time.monotonic()
+        count = min(len(ids), self.costs.affordable(clock.left_s()))
+        if ids and not count:
+            return unscored(len(ids), "deadline", known)
+        reading = reading_of(request, count, known.scores, read.found, read.now_ms)
+        features = matrix(reading)
+        featured_s = time.monotonic()
+        margins, scores = model.head.margin(features), model.head.score(features)
+        if not np.isfinite(scores).all():
+            return unscored(len(ids), "not_finite", known)
+        ended_s = time.monotonic()
+        clock.stages["feature"] = clock.stages.get("feature", 0.0) + featured_s - began_s
+        clock.stages["post"] = ended_s - featured_s
+        self.costs.learn(count, ended_s - began_s)
+        steps = Steps(len(ids), count, known.skipped, read.missing)
+        return Scored(steps, known, reading, features, scores, margins, read.found)
+
+    def _answer(self, request: RankRequest, request_id: str, model: Model, scored: Scored, clock: Clock) -> RankAnswer:
+        ids = request.ids()
+        for rung, _ in scored.steps.taken():
+            self.meters.degraded.labels(rung).inc()
+        for stage, took_s in clock.stages.items():
+            self.meters.stage_s.labels(stage).observe(took_s)
+        now_ms = scored.reading.now_ms if scored.reading else 0
+        ages = scored.found.ages_ms(now_ms)
+        return RankAnswer(
+            request_id=request_id,
+            scores=[*map(float, scored.scores), *([None] * (len(ids) - len(scored.scores)))],
+            order=[*np.argsort(-scored.margins, kind="stable").tolist(), *range(len(scored.scores), len(ids))],
+            model=ModelSaid(model.version, dict(model.parts)),
+            arm=ARM,
+            student=scored.known.state,
+            no_text=scored.known.no_text,
+            pending=scored.known.pending,
+            missing=scored.missing(),
+            ages=ages,
+            degraded=scored.steps.said(),
+            logged=self._log(request, request_id, model, scored, ages),
+            timings_ms={stage: round(took_s * 1000, 3) for stage, took_s in clock.stages.items()},
+            items=scored.explained(ids) if request.explain else None,
+        )
+
+    def _log(
+        self, request: RankRequest, request_id: str, model: Model, scored: Scored, ages: Mapping[str, int | None]
+    ) -> bool:
+        """Whether the features go to the log: only where a shopper and a search are named can anything follow."""
+        if not (request.client_id and request.query_id) or scored.reading is None or not len(scored.scores):
+            return False
+        ids = request.ids()[: len(scored.scores)]
+        first = {item: place for place, item in reversed(list(enumerate(ids)))}
+        rows = sorted(first.values())  # an item asked twice is logged once, where it stands first
+        served = Served(
+            request_id=request_id,
+            client_id=request.client_id,
+            query_id=request.query_id,
+            at_ms=scored.reading.now_ms,
+            query=scored.reading.query,
+            items=tuple(ids[row] for row in rows),
+            matrix=feature_log.pack_features(scored.features[rows]),
+            names=NAMES,
+            scores=feature_log.pack_scores(scored.scores[rows]),
+            version=model.version,
+            arm=ARM,
+            fences=scored.found.fences,
+            missing=scored.missing(),
+            ages_ms={name: age for name, age in ages.items() if age is not None},
+            degraded=tuple(f"{rung}: {reason}" for rung, reason in scored.steps.taken()),
+        )
+        return self.features_log.offer(served)
