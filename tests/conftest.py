@@ -19,6 +19,7 @@ from headrace.local.kafka import LocalKafka
 from headrace.local.valkey import LocalValkey
 
 ROOT = Path(__file__).parent.parent
+BENCH = ROOT / "tests" / "bench"
 JARS = Path(os.environ.get("HEADRACE_KAFKA_JARS") or ROOT.parent / "shared" / "kafka" / "lib")
 KAFKA_MISSING = local_kafka.missing(JARS)
 KAFKA_FIXTURES = {"kafka", "new_kafka"}
@@ -29,15 +30,16 @@ deselected: list[pytest.Item] = []
 versions: dict[str, str] = {}
 
 
-def pytest_sessionstart() -> None:
+def pytest_configure() -> None:
     """Refuses a run that must test Kafka where Kafka cannot run."""
     if KAFKA_MISSING and os.environ.get("HEADRACE_REQUIRE_KAFKA") == "1":
-        pytest.exit(f"HEADRACE_REQUIRE_KAFKA=1, but Kafka cannot run here: {KAFKA_MISSING}", returncode=1)
+        raise pytest.UsageError(f"HEADRACE_REQUIRE_KAFKA=1, but Kafka cannot run here: {KAFKA_MISSING}")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves benchmarks out unless they are asked for by name."""
-    if collection_path == ROOT / "tests" / "bench" and not any("bench" in arg for arg in config.args):
+    """Leaves benchmarks out unless they are asked for by path."""
+    asked = [(config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in config.args]
+    if collection_path == BENCH and not any(path.is_relative_to(BENCH) for path in asked):
         return True
     return None
 
