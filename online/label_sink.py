@@ -1,0 +1,66 @@
+"""Labels for others: examples and corrections as records of ``search.labels.v1``, by kafka-python."""
+
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from headrace import StoreUnavailable
+from headrace.streams.labels import Example, Label, encode
+
+WAIT_S = 30.0
+
+
+class KafkaLabels:
+    """A sink that answers when all in-sync replicas have the records.
+
+    A record's key is the example's id (a correction's: that, the action and the item), so whoever applies records twice
+    changes nothing.
+
+    Args:
+        bootstrap: brokers, HOST:PORT separated by commas.
+        topic: where they go.
+
+    Raises:
+        StoreUnavailable: no broker answers.
+    """
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._topic = topic
+        try:
+            self._producer: Any = KafkaProducer(
+                bootstrap_servers=bootstrap.split(","),
+                bootstrap_timeout_ms=10_000,
+                client_id="headrace-refresh",
+                acks="all",
+                linger_ms=5,
+                max_block_ms=int(WAIT_S * 1000),
+            )
+        except KafkaError as error:
+            raise StoreUnavailable(f"Kafka at {bootstrap} does not answer: {error!r}") from error
+
+    def send(self, labels: tuple[Label, ...]) -> None:
+        """All of them are in Kafka when this returns; sending them again is harmless.
+
+        Raises:
+            StoreUnavailable: not all of them are.
+        """
+        try:
+            sent = [self._send(label) for label in labels]
+            self._producer.flush(timeout=WAIT_S)
+            for future in sent:
+                future.get(timeout=0.1)
+        except KafkaError as error:
+            raise StoreUnavailable(f"Kafka did not take the labels: {error!r}") from error
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._producer.close(timeout=5)
+
+    def _send(self, label: Label) -> Any:
+        if isinstance(label, Example):
+            key, at_ms = label.id, label.matures_ms
+        else:
+            # A correction must not take its example's place where the topic is compacted.
+            key, at_ms = f"{label.example_id}/{label.action}/{label.item_id}", label.at_ms
+        return self._producer.send(self._topic, key=key.encode(), value=encode(label), timestamp_ms=max(0, at_ms))
