@@ -1,7 +1,7 @@
 """A topic of dead letters on Kafka: read from its beginning, and emptied back into the topic the letters came from."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
@@ -40,12 +40,14 @@ class Census:
         ends: partition -> the offset up to which this was counted.
         letters: letters, copies counted once.
         strangers: records that are neither letters nor notes.
+        arrived: of the letters in doubt those that did go out; the ledger counts them as done.
     """
 
     ledger: Ledger = field(default_factory=Ledger)
     ends: dict[int, int] = field(default_factory=dict)
     letters: int = 0
     strangers: int = 0
+    arrived: set[str] = field(default_factory=set)
 
 
 class LetterBox:
@@ -94,10 +96,14 @@ class LetterBox:
             else:
                 seen.add(entry.identity)
         found.letters = len(seen)
-        arrived = self._arrived(found.ledger.doubtful)
-        for identity in arrived:
-            found.ledger.done.add(identity)
+        found.arrived = self._arrived(found.ledger.doubtful)
+        found.ledger.done |= found.arrived
         return found
+
+    def settle(self, arrived: Collection[str], run: str) -> None:
+        """Notes as done what a run that crashed had put back, so that nobody has to look for it again."""
+        for start in range(0, len(arrived), BATCH):
+            self._note(Note("done", run, tuple(sorted(arrived)[start : start + BATCH])))
 
     def letters(self, ends: Mapping[int, int]) -> Iterator[Letter]:
         """The letters before the given ends, each once; those of one partition in their order."""
@@ -109,6 +115,8 @@ class LetterBox:
 
     def letter(self, partition: int, offset: int) -> Letter | Note | None:
         """What lies at one place; None when there is nothing, or something that is no letter."""
+        if offset >= self._ends(self.topic).get(partition, 0):
+            return None
         for record, entry in self._entries({partition: offset}, {partition: offset + 1}):
             if (record.partition, record.offset) == (partition, offset):
                 return entry

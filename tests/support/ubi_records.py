@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-AT = "2026-11-21T15:30:00.123Z"
-AT_MS = 1_795_275_000_123
+AT = "2025-06-01T12:00:00.123Z"
+AT_MS = 1_748_779_200_123
 
 
 def raw(record: object) -> bytes:

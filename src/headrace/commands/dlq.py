@@ -210,6 +210,7 @@ def redrive(
 def _put_all_back(box: LetterBox, census: Census, ready: Iterator[Redriven]) -> int:
     run = uuid.uuid4().hex
     since, sent = census.ends[NOTE_PARTITION], 0
+    box.settle(census.arrived, run)
     batch: list[Redriven] = []
 
     def put() -> None:
