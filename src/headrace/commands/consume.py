@@ -1,0 +1,68 @@
+"""Turn the events of a topic into state in Redis, until stopped."""
+
+from typing import Any
+
+import click
+
+from headrace.commands.brokers import speaking_to
+from headrace.commands.consumption import Consumption, Stopped, consumption, quieten_kafka, worker_name
+from headrace.commands.options import bootstrap_servers, namespace, redis_url, show_configuration
+from headrace.commands.recipes import current_or_first, durability, recipe_flags, redis_settings, topic
+from headrace.streams.bulk import BulkDriver, BulkSettings
+from headrace.streams.redis_generations import Generations
+from headrace.streams.watch import Watch
+
+
+@click.command
+@bootstrap_servers
+@redis_url
+@namespace
+@topic
+@click.option(
+    "--driver",
+    type=click.Choice(["live", "bulk"]),
+    default="live",
+    help="live: faust-streaming, some hundred events at a time; bulk: kafka-python, thousands. They leave equal state.",
+)
+@durability
+@recipe_flags
+def command(
+    bootstrap_servers: str,
+    redis_url: str,
+    namespace: str,
+    topic: str,
+    driver: str,
+    durability: str,
+    replicas: int,
+    **flags: Any,
+) -> None:
+    """Turn the events of a topic into state in Redis, until SIGTERM or SIGINT.
+
+    Fills the generation that is read; the first worker makes it, from the beginning of the log. When another generation
+    becomes the one that is read, it settles and goes on with that one. Any number of workers may run: they share the
+    partitions. A worker that dies loses nothing and counts nothing twice.
+    """
+    show_configuration()
+    quieten_kafka()
+    stopped = Stopped()
+    settings = redis_settings(redis_url, durability, replicas, worker_name())
+    while not stopped():
+        with speaking_to(bootstrap_servers), Generations(settings, namespace) as generations:
+            generation = current_or_first(generations, bootstrap_servers, topic, flags)
+            click.echo(f"filling generation {generation.name} of namespace {namespace} from {topic}", err=True)
+            pieces = consumption(generation, namespace, bootstrap_servers, settings)
+            watch = Watch(Generations(settings, namespace), generation, bootstrap_servers)
+            watch.start()
+            try:
+                _bulk(pieces, BulkSettings(bootstrap_servers, namespace), stopped, watch)
+            finally:
+                watch.end()
+                pieces.close()
+        if watch.changed is not None:
+            raise watch.changed
+        if watch.moved_to is not None:
+            click.echo(f"generation {watch.moved_to} is the one that is read now: going on with it", err=True)
+
+
+def _bulk(pieces: Consumption, settings: BulkSettings, stopped: Stopped, watch: Watch) -> None:
+    BulkDriver(settings, pieces.generation, pieces.ingestion, stop=lambda: stopped() or watch.verdict).run()

@@ -1,0 +1,338 @@
+"""The bulk driver: thousands of records at a time from kafka-python into an `Ingestion`.
+
+One consumer group fills one generation. Offsets are committed by hand, and only those that `Ingestion.acknowledged`
+names. While the store is away the partitions are paused and polled on, so that the group keeps this member. A member
+that lost its partitions without noticing does no harm: the fences drop what it repeats, Kafka refuses its commits.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from kafka.structs import OffsetAndMetadata
+
+from headrace import SourceChanged
+from headrace.streams.generations import Generation, check_positions, group_of
+from headrace.streams.ingestion import Ingestion, Record
+from headrace.streams.topics import BOOTSTRAP_MS
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_FETCH_BYTES: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BulkSettings:
+    """How the driver reads.
+
+    Attributes:
+        bootstrap: brokers, HOST:PORT separated by commas.
+        namespace: names the consumer group, with the generation.
+        batch: records of one micro-batch, at most.
+        pending: records that may wait to be durable; above it nothing more is read.
+        commit_ms: between two commits.
+        idle_ms: how long to wait for records.
+        settle_ms: how long a partition that is taken away may take to settle.
+        drain_ms: how long the end may take.
+        session_ms: after which silence the group gives this member's partitions to others.
+    """
+
+    bootstrap: str
+    namespace: str
+    batch: int = 4_000
+    pending: int = 40_000
+    commit_ms: int = 500
+    idle_ms: int = 100
+    settle_ms: int = 1_000
+    drain_ms: int = 10_000
+    session_ms: int = 10_000
+
+
+class Progress(Protocol):
+    """Is told, between two batches, how far the driver is."""
+
+    def __call__(self, driver: "BulkDriver") -> None:
+        """Looks at the driver; must not block."""
+
+
+@dataclass(slots=True)
+class _Membership:
+    """What the group said and the loop has not yet looked at."""
+
+    assigned: set[Any] = field(default_factory=set)
+    fresh: bool = False
+
+
+class BulkDriver:
+    """Reads a topic into an ingestion until it is told to stop.
+
+    Attributes:
+        taken: records that were read.
+        committed: partition -> the offset that Kafka holds for this group, as far as this member knows.
+        ends: partition -> the end of the log, as the last fetch told.
+        store_away: why the store does not answer; "" while it does.
+
+    Args:
+        settings: how to read.
+        generation: what is filled; names the topic.
+        ingestion: applies the records.
+        stop: asked between two batches; True ends the run in order.
+        progress: told between two batches.
+    """
+
+    def __init__(
+        self,
+        settings: BulkSettings,
+        generation: Generation,
+        ingestion: Ingestion,
+        stop: Callable[[], bool],
+        progress: Progress | None = None,
+    ) -> None:
+        self.taken = 0
+        self.committed: dict[int, int] = {}
+        self.ends: dict[int, int] = {}
+        self.store_away = ""
+        self.group = group_of(settings.namespace, generation.name)
+        self.outcomes: Counter[str] = ingestion.outcomes
+        self._settings, self._generation, self._ingestion = settings, generation, ingestion
+        self._stop, self._progress = stop, progress
+        self._topic = generation.source.topic
+        self._membership = _Membership()
+        self._paused = False
+        self._failures = 0
+        self._commit_at = 0.0
+        self._consumer: Any = None
+
+    def run(self) -> None:
+        """Reads until `stop` says so; then settles, commits and leaves the group.
+
+        Raises:
+            SourceChanged: the topic is not the one the generation was built from, or the log lost what was not read.
+            kafka.errors.KafkaError: no broker answers at the start.
+        """
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=self._settings.bootstrap.split(","),
+            bootstrap_timeout_ms=BOOTSTRAP_MS,
+            client_id="headrace-bulk",
+            group_id=self.group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # a place that is not there is an error, never a jump
+            allow_auto_create_topics=False,
+            session_timeout_ms=self._settings.session_ms,
+            heartbeat_interval_ms=self._settings.session_ms // 4,
+            metadata_max_age_ms=10_000,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_wait_ms=100,
+            max_poll_records=self._settings.batch,
+            metrics_enabled=False,
+        )
+        try:
+            self._consumer.subscribe([self._topic], listener=_Listener(self))
+            while not self._stop():
+                self._turn()
+            self._drain()
+        finally:
+            self._consumer.close(autocommit=False, timeout_ms=self._settings.drain_ms)
+
+    @property
+    def lag(self) -> dict[int, int]:
+        """For each partition of this member the records that are not acknowledged yet."""
+        return {part: max(0, end - self.committed.get(part, 0)) for part, end in self.ends.items()}
+
+    @property
+    def assigned(self) -> frozenset[int]:
+        """The partitions of this member, once their positions are known."""
+        return frozenset(self.committed)
+
+    def _turn(self) -> None:
+        """One poll and what follows from it."""
+        ingestion = self._ingestion
+        self._bound(ingestion.pending)
+        waiting = ingestion.pending > 0
+        records = self._poll(0 if waiting and not self._paused else self._settings.idle_ms)
+        if self._membership.fresh:
+            self._welcome()
+            records = [record for record in records if record.partition in self.committed]
+        if records:
+            ingestion.take(records)
+            self.taken += len(records)
+        if ingestion.pending:
+            self._advance(0 if records else min(50, self._settings.idle_ms))
+        if time.monotonic() >= self._commit_at:
+            self._commit()
+            self._commit_at = time.monotonic() + self._settings.commit_ms / 1000
+        if self._progress is not None:
+            self._progress(self)
+
+    def _poll(self, wait_ms: int) -> list[Record]:
+        try:
+            polled = self._consumer.poll(timeout_ms=wait_ms, max_records=self._settings.batch)
+        except NoOffsetForPartitionError:
+            return []  # a new group: `_welcome` seeks
+        except OffsetOutOfRangeError as error:
+            self._membership.fresh = True  # looks where the log begins now, and says what is gone
+            log.warning("%s: %s", self._topic, error)
+            return []
+        if polled:
+            self._check_topic()
+        return [
+            Record(found.partition, found.offset, found.key, found.value, found.timestamp)
+            for records in polled.values()
+            for found in records
+        ]
+
+    def _check_topic(self) -> None:
+        """The topic's id as the consumer's last metadata told: costs nothing, so it is looked at with every batch."""
+        topic_id = self._consumer._client.cluster.topic_id(self._topic)
+        if topic_id is not None and str(topic_id) != self._generation.source.topic_id:
+            raise SourceChanged(
+                f"{self._topic} was deleted and made again (topic id {self._generation.source.topic_id}, now"
+                f" {topic_id}). The state cannot go on from it: fill a new generation with `headrace rebuild`."
+            )
+
+    def _welcome(self) -> None:
+        """Finds the positions of the partitions that the group gave this member."""
+        self._check_topic()
+        places = sorted(self._membership.assigned)
+        if not places:
+            self._ingestion.assigned({})
+            self.committed, self.ends = {}, {}
+            self._membership.fresh = False
+            return
+        begins, ends = self._consumer.beginning_offsets(places), self._consumer.end_offsets(places)
+        committed = {place.partition: self._consumer.committed(place) for place in places}
+        if max(committed) >= self._generation.source.partitions:
+            raise SourceChanged(
+                f"{self._topic} has more than the {self._generation.source.partitions} partitions that generation"
+                f" {self._generation.name} was built from: shoppers' records now lie in two places. Fill a new"
+                " generation with `headrace rebuild`."
+            )
+        log_of = {place.partition: (begins[place], ends[place]) for place in places}
+        positions = check_positions(self._generation, committed, log_of)
+        for place in places:
+            self._consumer.seek(place, positions[place.partition])
+        self._consumer.resume(*places)
+        self._paused = False
+        self._ingestion.assigned(positions)
+        self.committed = positions
+        self.ends = {place.partition: ends[place] for place in places}
+        self._membership.fresh = False
+        log.info("reading %s from %s", self._topic, positions)
+
+    def _advance(self, wait_ms: int) -> bool:
+        if self._ingestion.advance(wait_ms):
+            if self.store_away:
+                log.info("the store is back")
+            self.store_away, self._failures = "", 0
+            return True
+        failure = self._ingestion.last_failure
+        if failure != self.store_away:
+            log.warning("nothing is acknowledged: %s", failure)
+        self.store_away = failure
+        pause_s = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
+        self._failures += 1
+        self._pause()
+        until = time.monotonic() + pause_s
+        while time.monotonic() < until and not self._stop():
+            if late := self._poll(50):  # keeps the membership; a paused partition gives nothing
+                self._ingestion.take(late)
+                self.taken += len(late)
+            if self._membership.fresh:
+                break
+        return False
+
+    def _bound(self, pending: int) -> None:
+        if pending > self._settings.pending or self.store_away:
+            self._pause()
+        elif self._paused and pending <= self._settings.pending // 2:
+            self._consumer.resume(*self._consumer.assignment())
+            self._paused = False
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._consumer.pause(*self._consumer.assignment())
+            self._paused = True
+
+    def _due(self) -> dict[int, int]:
+        """What is durable and not committed yet."""
+        return {
+            part: offset
+            for part, offset in self._ingestion.acknowledged().items()
+            if part in self.committed and offset > self.committed[part]
+        }
+
+    def _offsets(self, due: Mapping[int, int]) -> dict[Any, Any]:
+        return {TopicPartition(self._topic, part): OffsetAndMetadata(offset, "", -1) for part, offset in due.items()}
+
+    def _commit(self) -> None:
+        due = self._due()
+        for place in self._consumer.assignment():
+            if (end := self._consumer.highwater(place)) is not None:
+                self.ends[place.partition] = end
+        if not due:
+            return
+        try:
+            self._consumer.commit(self._offsets(due), timeout_ms=self._settings.session_ms)
+        except KafkaError as error:
+            log.info("offsets were not committed, again soon: %r", error)
+            return
+        self._was_committed(due)
+
+    def _was_committed(self, due: Mapping[int, int]) -> None:
+        self.committed.update(due)
+        self._ingestion.committed(due)
+
+    def _drain(self) -> None:
+        """Settles what was taken, within a bound, and commits it."""
+        until = time.monotonic() + self._settings.drain_ms / 1000
+        while self._ingestion.pending and time.monotonic() < until and not self.store_away:
+            self._ingestion.advance(200)
+        self._commit()
+
+    async def leave(self, places: set[Any]) -> None:
+        """Settles what can be settled shortly, commits it, and forgets the partitions; runs inside a poll."""
+        del places  # this protocol takes all of them away
+        until = time.monotonic() + self._settings.settle_ms / 1000
+        while self._ingestion.pending and not self.store_away and time.monotonic() < until:
+            if not self._ingestion.advance(100):
+                break
+        if due := self._due():
+            try:
+                await self._consumer.commit_async(self._offsets(due))
+                self._was_committed(due)
+            except KafkaError as error:
+                log.info("offsets were not committed before the rebalance: %r", error)
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets every partition: whoever owns them reads again from what is committed."""
+        self._ingestion.assigned({})
+        self.committed, self.ends = {}, {}
+
+    def arrive(self, places: set[Any]) -> None:
+        """Holds new partitions until `_welcome` knows where to begin."""
+        self._consumer.pause(*places)
+        self._membership = _Membership(set(places), fresh=True)
+
+
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Hands the group's calls, made on the consumer's own thread while `poll` waits for them, to the driver."""
+
+    def __init__(self, driver: BulkDriver) -> None:
+        self._driver = driver
+
+    async def on_partitions_revoked(self, revoked: set[Any]) -> None:
+        await self._driver.leave(revoked)
+
+    async def on_partitions_lost(self, lost: set[Any]) -> None:
+        self._driver.forget()
+
+    async def on_partitions_assigned(self, assigned: set[Any]) -> None:
+        self._driver.arrive(assigned)

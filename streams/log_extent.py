@@ -1,0 +1,32 @@
+"""What a topic holds now: for each partition the first offset and the one behind the last."""
+
+from kafka import KafkaConsumer, TopicPartition
+
+from headrace.streams.topics import BOOTSTRAP_MS
+
+
+def log_extent(bootstrap: str, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
+    """(first offset, offset behind the last) of each partition.
+
+    Args:
+        bootstrap: brokers, HOST:PORT separated by commas.
+        topic: its name; it must be there.
+        partitions: how many it has.
+
+    Raises:
+        kafka.errors.KafkaError: no broker answers, or one refuses.
+    """
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap.split(","),
+        bootstrap_timeout_ms=BOOTSTRAP_MS,
+        client_id="headrace-extent",
+        enable_auto_commit=False,
+        allow_auto_create_topics=False,
+        metrics_enabled=False,
+    )
+    try:
+        places = [TopicPartition(topic, partition) for partition in range(partitions)]
+        begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
+        return {place.partition: (begins[place], ends[place]) for place in places}
+    finally:
+        consumer.close()
