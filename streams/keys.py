@@ -8,8 +8,9 @@ r"""Names of keys in Redis: the one place that spells them.
     l:{name}     a shopper    string: the sequence, 25 bytes a record, in log order
     t:{hash}     a text       string: what a 64-bit hash stands for
 
-and, beside the generations, ``hr:<namespace>:alias`` (the one that is read), ``hr:<namespace>:<generation>:meta`` (what
-built it) and ``hr:<namespace>:mark:{<worker>}`` (for waiting until writes are durable).
+and, beside the generations, ``hr:<namespace>:alias`` (the one that is read), ``hr:<namespace>:generations`` (a set of
+their names), ``hr:<namespace>:<generation>:meta`` (what built it) and ``hr:<namespace>:mark:{<worker>}`` (for waiting
+until writes are durable).
 """
 
 import re
@@ -65,6 +66,11 @@ class Keys:
     def alias(self) -> str:
         """Names the generation that is read."""
         return f"hr:{self.namespace}:alias"
+
+    @property
+    def generations(self) -> str:
+        """The names of all generations."""
+        return f"hr:{self.namespace}:generations"
 
     def query(self, query: int) -> bytes:
         """A query's edges."""

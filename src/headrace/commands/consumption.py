@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from types import FrameType
@@ -67,10 +68,11 @@ def quieten_kafka() -> None:
 
 
 class Stopped:
-    """Turns true at the first SIGTERM or SIGINT; a second one ends the process at once."""
+    """Turns true at the first SIGTERM or SIGINT; one that comes a second later or more ends the process at once."""
 
     def __init__(self) -> None:
         self.asked = False
+        self._asked_s = 0.0
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._ask)
 
@@ -79,7 +81,8 @@ class Stopped:
         return self.asked
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if not self.asked:
+            self.asked, self._asked_s = True, time.monotonic()
+        elif time.monotonic() - self._asked_s > 1.0:  # `timeout` and some supervisors send the first one twice
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.asked = True
