@@ -61,6 +61,7 @@ class Encoder:
         self.batch_tokens: Final = batch_tokens
         self._tokenizer = _tokenizer(self.part, self.config)
         self._session = _session(self.part)
+        self._try()
         # Batches side by side rather than threads inside each: they are small, so the latter hardly gains.
         # The pool's threads end with the last reference to it.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encoder") if threads > 1 else None
@@ -89,8 +90,20 @@ class Encoder:
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, with [CLS] and [SEP], at most ``max_tokens``."""
-        cut = [text[:TEXT_CHARACTERS] for text in texts]
+        # Half a surrogate pair is legal in a string of Python and in no encoding: it becomes a question mark.
+        cut = [text[:TEXT_CHARACTERS].encode("utf-8", "replace").decode("utf-8") for text in texts]
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(cut)]
+
+    def _try(self) -> None:
+        # The longest text of the last word: tables that are too short for the vocabulary or max_tokens show here.
+        last = self._tokenizer.get_vocab_size() - 1
+        ids, mask = padded([[last] * self.config.max_tokens])
+        try:
+            vectors = self._session.run(["embedding"], {"input_ids": ids, "attention_mask": mask})[0]
+        except Exception as error:  # as in _session
+            raise BundleMismatch(f"model.onnx of part {self.part.digest} does not run: {error!s:.300}") from error
+        if vectors.shape != (1, self.config.dimensions) or not abs(np.linalg.norm(vectors) - 1) < 1e-3:
+            raise BundleMismatch(f"model.onnx of part {self.part.digest} gives no unit vectors: build it again")
 
 
 def cosine(query: Floats, items: Floats) -> Floats:
@@ -171,7 +184,8 @@ def _config(part: Part) -> EncoderConfig:
 
 
 def _tokenizer(part: Part, config: EncoderConfig) -> Tokenizer:
-    words = part.read("vocab.txt", VOCABULARY_BYTES).decode("utf-8").split("\n")
+    # What is not UTF-8 becomes a word that no text has.
+    words = part.read("vocab.txt", VOCABULARY_BYTES).decode("utf-8", "replace").split("\n")
     vocabulary = {word: number for number, word in enumerate(words) if word}
     if not {"[PAD]", "[UNK]", "[CLS]", "[SEP]"} <= vocabulary.keys() or vocabulary["[PAD]"] != 0:
         raise BundleMismatch(f"vocab.txt of part {part.digest} is not a BERT vocabulary: build it again")

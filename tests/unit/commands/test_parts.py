@@ -1,34 +1,93 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from headrace import BundleCorrupt
 from headrace.commands.main import main
-from headrace.models import minilm
+from headrace.models import bundle, minilm
+from tiny_student import tiny_files
 
 Say = Callable[[str], None]
 
 
-def test_says_each_step_and_prints_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Building gives a student of two small layers."""
+
     def build(repository: Path, cache: Path, say: Say, wheel: Path | None) -> str:
-        assert (repository, cache, wheel) == (tmp_path / "models", tmp_path / "wheels", None)
-        say("Writing the graph")
-        return "0" * 64
+        say(f"Writing the graph, wheels in {cache.name}")
+        return bundle.write_part(repository, "student", tiny_files())
 
     monkeypatch.setattr(minilm, "build", build)
-    env = {"HEADRACE_REPOSITORY": str(tmp_path / "models"), "HEADRACE_PARTS_CACHE": str(tmp_path / "wheels")}
-    result = CliRunner().invoke(main, ["parts"], env=env)
+
+
+def run(folder: Path, *arguments: str) -> Result:
+    env = {"HEADRACE_REPOSITORY": str(folder), "HEADRACE_PARTS_BUILD_CACHE": str(folder / "wheels")}
+    return CliRunner().invoke(main, ["parts", *arguments], env=env)
+
+
+@pytest.mark.parametrize("arguments", [("build",), ()])
+@pytest.mark.usefixtures("tiny")
+def test_build_says_each_step_and_prints_the_digest(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    result = run(tmp_path, *arguments)
     assert result.exit_code == 0, result.output
-    assert result.stderr == "Writing the graph\n"
-    assert result.stdout == f"student {'0' * 64}\n"
+    assert result.stderr == "Writing the graph, wheels in wheels\n"
+    digest = result.stdout.removeprefix("student ").strip()
+    bundle.read_part(tmp_path, digest)
+    assert bundle.champion(tmp_path) is None
 
 
 def test_a_wheel_with_other_weights_is_one_sentence(tmp_path: Path) -> None:
     wheel = tmp_path / "other.whl"
     wheel.write_bytes(b"not a zip file")
-    result = CliRunner().invoke(main, ["parts", "--repository", str(tmp_path / "models"), "--wheel", str(wheel)])
+    result = run(tmp_path, "build", "--wheel", str(wheel))
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith(f"Error: {BundleCorrupt.__name__}: ")
     assert "Traceback" not in result.output
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_first_published_bundle_serves_and_is_listed(tmp_path: Path) -> None:
+    assert run(tmp_path, "list").exit_code == 1
+    assert "parts build --publish" in run(tmp_path, "list").stderr
+    assert run(tmp_path, "build", "--publish").exit_code == 0
+    current = bundle.champion(tmp_path)
+    assert current is not None
+    found = bundle.read_bundle(tmp_path, current.version)
+    assert set(found.parts) == {"student", "head"}
+    assert {request.part for request in found.golden} == {"student", "head"}
+    listed = run(tmp_path, "list")
+    assert listed.exit_code == 0
+    assert found.parts["student"].digest in listed.stdout
+    assert run(tmp_path, "build", "--publish").exit_code == 0
+    assert bundle.champion(tmp_path) == current
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_new_student_keeps_the_champions_other_parts_and_does_not_stop_its_learner(tmp_path: Path) -> None:
+    head = bundle.write_part(tmp_path, "head", {"head.bin": b"learned"})
+    request = bundle.GoldenRequest("head", {"features": []}, ())
+    learned = bundle.write_bundle(tmp_path, {"head": head}, [request], {"round": 7})
+    epoch = bundle.claim_epoch(tmp_path)
+    bundle.publish(tmp_path, learned, epoch)
+    assert run(tmp_path, "build", "--publish").exit_code == 0
+    current = bundle.champion(tmp_path)
+    assert current is not None
+    found = bundle.read_bundle(tmp_path, current.version)
+    assert found.parts["head"].digest == head
+    assert found.manifest.metadata == {"round": 7}
+    assert {golden.part for golden in found.golden} == {"student", "head"}
+    bundle.publish(tmp_path, learned, epoch)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_prune_names_what_it_removes(tmp_path: Path) -> None:
+    assert run(tmp_path, "build", "--publish").exit_code == 0
+    loose = bundle.write_part(tmp_path, "head", {"head.bin": b"nobody names it"})
+    os.utime(tmp_path / "parts" / loose, (1000, 1000))
+    result = run(tmp_path, "prune", "--keep", "1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == [loose]
