@@ -265,8 +265,12 @@ def replay(checkpoint: Checkpoint, rules: Rules, features_topic: str, tail: Tail
         found = learner_digest(rounds.course.state().learner)
         if found != digest:
             return Replayed(plan.number, rounds.course.learned, found.hex(), plan.number)
-    state = rounds.course.state()
-    whole = msgspec.msgpack.encode(state) == msgspec.msgpack.encode(checkpoint.state().course)
-    return Replayed(
-        rounds.number, rounds.course.learned, learner_digest(state.learner).hex(), None if whole else rounds.number
-    )
+    kept = Rounds(rules, features_topic, checkpoint.state(), checkpoint.held(), checkpoint.closed())
+    whole = _bytes_of(rounds) == _bytes_of(kept)
+    final = learner_digest(rounds.course.state().learner).hex()
+    return Replayed(rounds.number, rounds.course.learned, final, None if whole else rounds.number)
+
+
+def _bytes_of(rounds: Rounds) -> bytes:
+    held = (len(rounds.pending), rounds.pending.lists, rounds.pending.held_bytes)
+    return msgspec.msgpack.encode((rounds.state(), held), order="deterministic")
