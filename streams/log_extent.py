@@ -30,3 +30,25 @@ def log_extent(bootstrap: str, topic: str, partitions: int) -> dict[int, tuple[i
         return {place.partition: (begins[place], ends[place]) for place in places}
     finally:
         consumer.close()
+
+
+def committed_offsets(bootstrap: str, group: str, topic: str, partitions: int) -> dict[int, int]:
+    """How far a consumer group has committed; partitions of which it has not are left out.
+
+    Raises:
+        kafka.errors.KafkaError: no broker answers, or one refuses.
+    """
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap.split(","),
+        bootstrap_timeout_ms=BOOTSTRAP_MS,
+        client_id="headrace-extent",
+        group_id=group,
+        enable_auto_commit=False,
+        allow_auto_create_topics=False,
+        metrics_enabled=False,
+    )
+    try:
+        found = {partition: consumer.committed(TopicPartition(topic, partition)) for partition in range(partitions)}
+        return {partition: offset for partition, offset in found.items() if offset is not None}
+    finally:
+        consumer.close(autocommit=False)
