@@ -157,7 +157,9 @@ class Ingestion:
             self.last_failure = str(error)
             return False
         while self._batches and (self._batches[0].mark or 0) <= settled:
-            self._acknowledged.update(self._batches.popleft().positions)
+            for partition, offset in self._batches.popleft().positions.items():
+                before = max(self._acknowledged.get(partition, 0), self._committed.get(partition, 0))
+                self._acknowledged[partition] = max(offset, before)  # what is read again ends below it
         return True
 
     def acknowledged(self) -> dict[int, int]:
