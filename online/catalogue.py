@@ -93,6 +93,12 @@ class Catalogue:
                     found.append((item_id, text))
         return found
 
+    def renew(self) -> None:
+        """Every text counts as new, those asked for last first: another student has to read them all."""
+        with self._lock:
+            self._fresh.clear()
+            self._fresh.extend(list(reversed(self._texts))[:FRESH])
+
     def _put(self, item_id: str, text: str) -> None:
         before = self._texts.get(item_id)
         if before is not None and before.text == text:

@@ -51,7 +51,6 @@ class EdgeConfig:
         trust_now: take ``now_ms`` from requests; for replays only.
         token: what callers must show; "" asks for none.
         token_everywhere: on every door, not only on those that change things.
-        events: at most so many events in one request.
     """
 
     places: int = 256
@@ -60,7 +59,6 @@ class EdgeConfig:
     trust_now: bool = False
     token: str = ""
     token_everywhere: bool = False
-    events: int = 1_000
 
 
 @dataclass(slots=True)
@@ -95,7 +93,7 @@ class Call:
     body: bytes = b""
 
 
-AcceptEvents = Callable[[bytes, int], Awaitable[EventsAnswer]]
+AcceptEvents = Callable[[bytes], Awaitable[EventsAnswer]]
 
 
 @dataclass(slots=True)
@@ -119,6 +117,10 @@ class Edge:
     def __post_init__(self) -> None:
         """Every place is free."""
         self.places = Places(self.config.places)
+
+    def drain(self) -> None:
+        """From now on ``/readyz`` says no."""
+        self.draining = True
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -148,7 +150,7 @@ class Edge:
         """Events into Kafka; answers once they are there."""
         if self.accept is None:
             raise StoreUnavailable("this worker was started without Kafka and takes no events")
-        return _json(202, await self.accept(call.body, self.config.events))
+        return _json(202, await self.accept(call.body))
 
     async def livez(self, call: Call) -> Response:
         """The event loop turns."""

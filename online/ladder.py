@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from headrace.online.messages import Degraded, Rung
 
 SMOOTHING = 0.1
+OUTLIER = 4.0
+LEAST_S = 1e-7
 
 
 @dataclass(slots=True)
@@ -28,15 +30,20 @@ class Costs:
     item_s: float = 0.000_010
 
     def learn(self, items: int, took_s: float) -> None:
-        """Takes one measurement into account."""
+        """Takes one measurement into account; one that a pause of the machine spoiled counts little."""
         fixed_s = min(self.fixed_s, took_s)
-        self.item_s += SMOOTHING * ((took_s - fixed_s) / max(items, 1) - self.item_s)
+        item_s = min((took_s - fixed_s) / max(items, 1), OUTLIER * self.item_s)
+        self.item_s = max(LEAST_S, self.item_s + SMOOTHING * (item_s - self.item_s))
         if items <= 10:
-            self.fixed_s += SMOOTHING * (took_s - self.fixed_s)
+            self.fixed_s += SMOOTHING * (min(took_s, OUTLIER * self.fixed_s) - self.fixed_s)
+
+    def of(self, items: int) -> float:
+        """What scoring so many items costs, seconds."""
+        return self.fixed_s + self.item_s * items
 
     def affordable(self, left_s: float) -> int:
         """How many items can be scored in the time that is left."""
-        return max(0, int((left_s - self.fixed_s) / max(self.item_s, 1e-9)))
+        return max(0, int((left_s - self.fixed_s) / self.item_s))
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,10 +144,10 @@ class EventsAnswer(msgspec.Struct, frozen=True):
     """The answer to ``POST /v1/events``: how many are in Kafka, and which were refused and why."""
 
     accepted: int
-    refused: list["Refused"]
+    refused: list["RefusedEvent"]
 
 
-class Refused(msgspec.Struct, frozen=True):
+class RefusedEvent(msgspec.Struct, frozen=True):
     """An event that was not taken: its position in the body, and what is wrong with it."""
 
     index: int
@@ -187,7 +187,6 @@ def _parse(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
 
 _rank = msgspec.json.Decoder(RankRequest)
 _features = msgspec.json.Decoder(FeaturesRequest)
-_raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def rank_request(body: bytes, trust_now: bool) -> RankRequest:
@@ -215,17 +214,3 @@ def features_request(body: bytes, trust_now: bool) -> FeaturesRequest:
 def _check_now(now_ms: int | None, trust_now: bool) -> None:
     if now_ms is not None and not trust_now:
         raise BadRequest("now_ms", "this worker tells the time itself; it takes now_ms only with --trust-now")
-
-
-def event_bodies(body: bytes, most: int) -> list[bytes]:
-    """The records of ``POST /v1/events``, each as its own bytes: one object, or an array of at most ``most``.
-
-    Raises:
-        BadRequest: the body is neither, or holds more.
-    """
-    if body.lstrip()[:1] == b"{":
-        return [body]
-    records: list[msgspec.Raw] = _parse(_raw_list, body)
-    if len(records) > most:
-        raise BadRequest("body", f"{len(records)} events in one request; at most {most} are taken")
-    return [bytes(record) for record in records]

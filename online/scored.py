@@ -3,9 +3,8 @@
 Shapes: B items asked, K items scored, F features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +18,19 @@ from headrace.streams.searches import hash_of, query_of
 
 Floats = NDArray[np.float32]
 
-KNOWN: Final[Mapping[str, int]] = {
-    name.removesuffix("_known"): place for place, name in enumerate(FEATURES) if name.endswith("_known")
-}
-"""Which column says whether a kind of feature is there."""
+
+def missing_of(reading: Reading) -> dict[str, NDArray[np.bool_]]:
+    """Which items each kind of feature is missing for, bool [K] each."""
+    count = len(reading.items)
+    owned = np.zeros(count, dtype=np.bool_)
+    owned[reading.item_edges["owner"]] = True
+    return {
+        "student": np.isnan(reading.student),
+        "price": np.isnan(reading.prices),
+        "query": ~np.isin(reading.items, reading.query_edges["item"]),
+        "item": ~owned,
+        "shopper": np.full(count, len(reading.sequence) == 0),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +75,25 @@ class Scored:
     reading: Reading | None
     features: Floats
     scores: Floats
-    margins: NDArray[np.float64]
     found: Found
 
     def missing(self) -> dict[str, int]:
-        """In how many of the scored items each kind of feature was missing; kinds that never were are left out."""
+        """For how many of the scored items each kind of feature was missing; kinds that never were are left out."""
         if self.reading is None:
             return {}
-        count = len(self.features)
-        absent = {name: int((self.features[:, place] == 0).sum()) for name, place in KNOWN.items()}
-        absent["shopper"] = 0 if len(self.reading.sequence) else count
-        return {name: items for name, items in absent.items() if items}
+        counts = {kind: int(items.sum()) for kind, items in missing_of(self.reading).items()}
+        return {kind: items for kind, items in counts.items() if items}
 
     def explained(self, ids: Sequence[str]) -> list[ItemSaid]:
         """Each item's score, what was missing for it, and every feature as the head saw it."""
+        absent = missing_of(self.reading) if self.reading is not None else {}
         said: list[ItemSaid] = []
         for place, item in enumerate(ids):
             if place >= len(self.scores):
                 said.append(ItemSaid(item, None, (), {}))
                 continue
             row = self.features[place].tolist()
-            missing = tuple(name for name, at in KNOWN.items() if row[at] == 0)
+            missing = tuple(kind for kind, items in absent.items() if items[place])
             said.append(ItemSaid(item, float(self.scores[place]), missing, dict(zip(FEATURES, row, strict=True))))
         return said
 
@@ -101,6 +107,5 @@ def unscored(asked: int, reason: str, known: Known | None = None) -> Scored:
         reading=None,
         features=np.empty((0, len(FEATURES)), dtype=np.float32),
         scores=nothing,
-        margins=np.empty(0, dtype=np.float64),
         found=Found(),
     )

@@ -39,9 +39,12 @@ class Server(uvicorn.Server):
         app: the doors.
         config: how to end.
         drain: called once, when the first signal came.
+        tick: called ten times a second on the event loop.
     """
 
-    def __init__(self, app: Starlette, config: ServerConfig, drain: Callable[[], None]) -> None:
+    def __init__(
+        self, app: Starlette, config: ServerConfig, drain: Callable[[], None], tick: Callable[[], object]
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -55,6 +58,7 @@ class Server(uvicorn.Server):
             )
         )
         self._drain = drain
+        self._tick = tick
         self._drain_s = config.drain_ms / 1000
         self._signals = 0
         self._stop_s = float("inf")
@@ -71,6 +75,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether it is time to end; uvicorn asks ten times a second."""
+        self._tick()
         if time.monotonic() >= self._stop_s:
             self.should_exit = True
         return await super().on_tick(counter)

@@ -10,6 +10,7 @@ Shapes: B items, D dimensions.
 
 import asyncio
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,11 @@ class Vectors:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def full(self) -> bool:
+        """Whether another vector would push one out."""
+        return self._matrix.size > 0 and len(self._rows) >= self._most(self._matrix.shape[1])
 
     @property
     def size_bytes(self) -> int:
@@ -145,7 +151,7 @@ class Student:
             self._queries.move_to_end(text)
             return known, 0.0, 0.0
         future = batcher.submit(self.encoder.encode, self, text, until_s)
-        left_s = until_s - asyncio.get_running_loop().time()
+        left_s = until_s - time.monotonic()
         try:
             vector, waited_s, ran_s = await asyncio.wait_for(future, left_s)
         except TimeoutError:

@@ -46,6 +46,11 @@ ARM: Final = "champion"
 """The only arm there is; a rollout would choose it, with the model, where the request takes hold of one."""
 ANSWER_S: Final = 0.002
 """Kept back of every deadline for writing the answer."""
+SLACK_S: Final = 0.02
+SLACK_SHARE: Final = 0.1
+"""Timers ring late on a busy machine: a wait ends so much before it must, or by this share of the deadline."""
+PREFILL: Final = 64
+"""Item texts that may wait for the encoder without a request having asked: few, so that a request's own come soon."""
 NAMES: Final = feature_log.names_digest(FEATURES)
 
 
@@ -79,6 +84,11 @@ class Clock:
     def left_s(self) -> float:
         """What is left before the answer must be written."""
         return self.until_s - ANSWER_S - time.monotonic()
+
+    def wait_until_s(self, scoring_s: float) -> float:
+        """Until when to wait for what is not there yet, so that scoring without it is still possible."""
+        slack_s = min(SLACK_S, SLACK_SHARE * (self.until_s - self.arrived_s))
+        return self.until_s - ANSWER_S - scoring_s - slack_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +155,18 @@ class Worker:
             raise StoreUnavailable(f"Redis did not answer within {self.deadline_s:g} s") from None
         return features_answer(request, found, now_ms, request_id, self.rule)
 
+    def prefill(self) -> int:
+        """Has vectors of new items made before anybody asks; gives how many. Belongs on the event loop, often."""
+        model = self.registry.current()
+        room = PREFILL - self.fillers.waiting()
+        if model is None or model.student is None or room <= 0 or model.student.vectors.full:
+            return 0
+        return model.student.fill(self.catalogue.take_fresh(room), self.fillers)
+
     async def _read(self, request: RankRequest, ids: Sequence[str], now_ms: int, clock: Clock) -> tuple[Found, str]:
         """The state, and why it is empty although the store may know more ("" when it is whole)."""
         began_s = time.monotonic()
-        left_s = clock.left_s() - self.costs.fixed_s - self.costs.item_s * len(ids)
+        left_s = clock.wait_until_s(self.costs.of(len(ids))) - began_s
         try:
             async with asyncio.timeout(max(0.0, left_s)):
                 question = Question(query_of(request.query)[0], request.client_id, tuple(ids))
@@ -171,8 +189,7 @@ class Worker:
         no_text = sum(text is None for text in texts)
         if no_text + len(pending) == len(ids):
             return Known(np.full(len(ids), np.nan, dtype=np.float32), "absent", "", no_text, len(pending))
-        # Room for the features and the head must be left, else there would be a student score and no answer.
-        until_s = clock.until_s - ANSWER_S - self.costs.fixed_s - self.costs.item_s * len(ids)
+        until_s = clock.wait_until_s(self.costs.of(len(ids)))
         try:
             vector, clock.stages["queue"], clock.stages["infer"] = await student.query(query, self.encoders, until_s)
         except DeadlinePassed:
@@ -192,7 +209,7 @@ class Worker:
         reading = reading_of(request, count, known.scores, read.found, read.now_ms)
         features = matrix(reading)
         featured_s = time.monotonic()
-        margins, scores = model.head.margin(features), model.head.score(features)
+        scores = model.head.score(features)
         if not np.isfinite(scores).all():
             return unscored(len(ids), "not_finite", known)
         ended_s = time.monotonic()
@@ -200,7 +217,7 @@ class Worker:
         clock.stages["post"] = ended_s - featured_s
         self.costs.learn(count, ended_s - began_s)
         steps = Steps(len(ids), count, known.skipped, read.missing)
-        return Scored(steps, known, reading, features, scores, margins, read.found)
+        return Scored(steps, known, reading, features, scores, read.found)
 
     def _answer(self, request: RankRequest, request_id: str, model: Model, scored: Scored, clock: Clock) -> RankAnswer:
         ids = request.ids()
@@ -213,7 +230,7 @@ class Worker:
         return RankAnswer(
             request_id=request_id,
             scores=[*map(float, scored.scores), *([None] * (len(ids) - len(scored.scores)))],
-            order=[*np.argsort(-scored.margins, kind="stable").tolist(), *range(len(scored.scores), len(ids))],
+            order=[*np.argsort(-scored.scores, kind="stable").tolist(), *range(len(scored.scores), len(ids))],
             model=ModelSaid(model.version, dict(model.parts)),
             arm=ARM,
             student=scored.known.state,

@@ -136,7 +136,7 @@ def command(**flags: object) -> None:
     sys.setswitchinterval(SWITCH_S)
     service = Service(settings, new_meters())
     edge = service.edge()
-    server = Server(edge.app(), ServerConfig(settings.drain_ms), lambda: setattr(edge, "draining", True))
+    server = Server(edge.app(), ServerConfig(settings.drain_ms), edge.drain, edge.worker.prefill)
     click.echo(f"listening on http://{settings.host}:{listening.getsockname()[1]}")
     service.start()
     try:

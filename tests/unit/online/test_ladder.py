@@ -1,0 +1,36 @@
+from headrace.online.ladder import Costs, Steps
+from headrace.online.messages import Degraded
+
+
+def test_a_whole_answer_says_nothing() -> None:
+    assert Steps(asked=10, scored=10).said() is None
+    assert Steps(asked=0, scored=0).said() is None
+
+
+def test_the_lowest_rung_is_named_and_every_step_is_taken_down() -> None:
+    steps = Steps(asked=10, scored=4, student="deadline")
+    assert steps.taken() == [("without_student", "deadline"), ("fewer_items", "deadline")]
+    assert steps.said() == Degraded("fewer_items", "deadline", 4)
+    assert Steps(10, 10, state="store_unavailable").said() == Degraded("without_state", "store_unavailable", 10)
+
+
+def test_no_scores_at_all_is_the_prior_order_and_nothing_else() -> None:
+    steps = Steps(asked=10, scored=0, student="deadline", prior="deadline")
+    assert steps.taken() == [("prior_order", "deadline")]
+    assert steps.said() == Degraded("prior_order", "deadline", 0)
+
+
+def test_less_time_is_fewer_items() -> None:
+    costs = Costs(fixed_s=0.001, item_s=0.0001)
+    assert costs.affordable(0.0061) == 50 or costs.affordable(0.0061) == 51
+    assert costs.affordable(0.0005) == 0
+    assert costs.affordable(-1.0) == 0
+
+
+def test_costs_follow_what_was_measured() -> None:
+    costs = Costs()
+    for _ in range(200):
+        costs.learn(1, 0.0005)
+        costs.learn(1_000, 0.0105)
+    assert 0.0004 < costs.fixed_s < 0.0006
+    assert 0 < costs.item_s < 0.000_011
