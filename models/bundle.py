@@ -36,6 +36,7 @@ __all__ = [
     "Part",
     "champion",
     "claim_epoch",
+    "newest_epoch",
     "open_part",
     "prune",
     "publish",

@@ -331,6 +331,54 @@ def test_publishers_that_race_leave_the_newest_epoch(tmp_path: Path) -> None:
     assert bundle.champion(tmp_path) == Champion(versions[-1], 5)
 
 
+def test_publish_claim_and_write_wait_for_the_one_inside(tmp_path: Path) -> None:
+    version = publishable(tmp_path)
+    actions = (
+        lambda: bundle.publish(tmp_path, version, 9),
+        lambda: bundle.claim_epoch(tmp_path),
+        lambda: bundle.write_part(tmp_path, "head", {"x": b"x"}),
+        lambda: bundle.prune(tmp_path, keep=1, now_s=0),
+    )
+    threads = [threading.Thread(target=action) for action in actions]
+    with folders.exclusive(tmp_path):
+        for thread in threads:
+            thread.start()
+        threads[0].join(0.3)
+        assert all(thread.is_alive() for thread in threads)
+        assert bundle.champion(tmp_path) is None
+    for thread in threads:
+        thread.join()
+    assert bundle.champion(tmp_path) == Champion(version, 9)
+
+
+def test_everything_is_on_disk_before_it_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    flush, rename = os.fsync, Path.rename
+
+    def flushed(descriptor: int) -> None:
+        steps.append("flush " + Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        flush(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        steps.append(f"rename {path.name} {target.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "rename", renamed)
+    digest = bundle.write_part(tmp_path, "head", HEAD)
+    aside = steps[-2].split()[1]
+    assert steps == [
+        *(f"flush {name}" for name in (*HEAD, "part.json")),
+        f"flush {aside}",
+        f"rename {aside} {digest}",
+        "flush parts",
+    ]
+    steps.clear()
+    bundle.claim_epoch(tmp_path)
+    aside = steps[-2].split()[1]
+    assert steps == [f"flush {aside}", f"rename {aside} epoch.json", f"flush {tmp_path.name}"]
+
+
 def test_claims_that_race_are_all_different(tmp_path: Path) -> None:
     claimed: list[int] = []
     threads = [threading.Thread(target=lambda: claimed.append(champion.claim_epoch(tmp_path))) for _ in range(8)]
