@@ -144,6 +144,7 @@ def test_it_learns_publishes_shows_what_it_does_and_can_be_replayed(learner: Lea
     with pytest.raises(urllib.error.HTTPError) as late:
         running.get(f"/status?until={learner.events}/0:999999&timeout_ms=50")
     assert late.value.code == 408
+    late.value.close()
 
     assert running.end() == 0, running.text()
     now = champion(learner.repository)

@@ -78,6 +78,7 @@ def test_what_it_refuses(door: Door, path: str, code: int) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         get(door, path)
     assert refused.value.code == code
+    refused.value.close()
 
 
 def test_offsets() -> None:

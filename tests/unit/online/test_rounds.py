@@ -1,10 +1,10 @@
 """Rounds: plans, what a record that is none does, and that a checkpoint is all there is to go on from."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
-from served_logs import search, searches, wire
 
 from headrace import BundleError
 from headrace.models.head import Head
@@ -15,6 +15,7 @@ from headrace.online.rounds import End, LogRecord, Plan, Rounds, Rules, beginnin
 from headrace.streams.events import ShopperEvent
 from headrace.streams.feature_log import Served
 from headrace.streams.labels import Windows
+from served_logs import search, searches, wire
 
 EVENTS, FEATURES = "events", "features"
 SOURCES = [(EVENTS, 0), (EVENTS, 1), (FEATURES, 0), (FEATURES, 1)]
@@ -67,7 +68,12 @@ def test_a_plan_reads_so_much_of_each_source_and_says_which_have_more() -> None:
 
 def test_a_source_that_is_far_ahead_waits_for_the_others() -> None:
     rounds = new_rounds()
-    rounds.clocks.clocks_ms = {(EVENTS, 0): 9_000_000, (EVENTS, 1): 1_000, (FEATURES, 0): 2_000, (FEATURES, 1): 99_000_000}
+    rounds.clocks.clocks_ms = {
+        (EVENTS, 0): 9_000_000,
+        (EVENTS, 1): 1_000,
+        (FEATURES, 0): 2_000,
+        (FEATURES, 1): 99_000_000,
+    }
     ends = {(EVENTS, 0): 10, (EVENTS, 1): 10, (FEATURES, 0): 10, (FEATURES, 1): 0}
     plan = plan_round(rounds, ends, {}, Pace(ahead_ms=3_600_000), decide=False)
     assert [(end.offset, end.at_end) for end in plan.ends] == [(0, False), (10, True), (10, True), (0, True)]
@@ -142,11 +148,12 @@ def test_an_older_epoch_writes_nothing(tmp_path: Path) -> None:
     old.claim(1)
     old.begin(Genesis(b"", {}, rounds.state()))
     new.claim(2)
-    for write in (
+    writes: tuple[Callable[[], None], ...] = (
         lambda: old.begin_round(Plan(1, (), False)),
         lambda: old.commit(rounds.state(), rounds.pending.changes(), 1),
         lambda: old.claim(1),
-    ):
+    )
+    for write in writes:
         with pytest.raises(BundleError, match="another learner took over"):
             write()
     assert new.planned() is None
