@@ -1,0 +1,294 @@
+"""Put the events (or the catalogue items) of a file into their topic."""
+
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import click
+import msgspec
+
+from headrace import BadEvent
+from headrace.commands.brokers import speaking_to
+from headrace.commands.options import bootstrap_servers
+from headrace.streams.columns import UNITS, Columns, Content, columns_of
+from headrace.streams.dead_letters import escaped_text
+from headrace.streams.events import EventLimits, ItemChanged, admit, decode, decode_item
+from headrace.streams.files import lines_of, parquet_columns, parquet_rows
+from headrace.streams.partitioners import Partitioner
+from headrace.streams.topic_writer import TopicWriter
+from headrace.streams.topics import EVENTS, ITEMS, admin_of, find_topics
+from headrace.streams.ubi import refusal
+
+_FLUSH_ROWS: Final = 5_000
+_SHOWN: Final = 10
+_LIMITS: Final = EventLimits()
+_KEPT_BYTES: Final = 1_000
+"""Of a line that is too long, this much is kept beside the reason."""
+
+
+class _Named(msgspec.Struct):
+    item_id: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the file: the record it makes, or why it makes none.
+
+    Attributes:
+        number: from 1; of JSON the line.
+        made: the record's value.
+        said: the row as it was, or its beginning.
+        grown: how much of the file it took: bytes; of Parquet, rows.
+    """
+
+    number: int
+    made: bytes | BadEvent
+    said: bytes
+    grown: int
+
+
+@dataclass(slots=True)
+class Import:
+    """One import under way.
+
+    Attributes:
+        writer: where records go; None: nowhere, it is a dry run.
+        rejected: the file of refused rows; None in a dry run.
+        safe: the last row up to which nothing has to be sent again.
+        whole: whether the file was read to its end.
+    """
+
+    content: Content
+    now_ms: int
+    writer: TopicWriter | None
+    rejected: BinaryIO | None
+    safe: int
+    whole: bool = False
+    sent: int = 0
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def take(self, row: Row) -> None:
+        """Sends a row or refuses it."""
+        try:
+            if isinstance(row.made, BadEvent):
+                raise row.made
+            key, at_ms = self._place(row.made)
+        except BadEvent as error:
+            self._refuse(row, error)
+        else:
+            self.sent += 1
+            if self.writer:
+                self.writer.send(key, row.made, at_ms)
+        if row.number - self.safe >= _FLUSH_ROWS:
+            self.settle(row.number)
+
+    def settle(self, number: int) -> None:
+        """Waits until all rows up to this one are safe."""
+        if self.writer:
+            self.writer.flush()
+        if self.rejected:
+            self.rejected.flush()
+        self.safe = number
+
+    def _place(self, value: bytes) -> tuple[bytes, int]:
+        """(key, time) of a record."""
+        if self.content == "events":
+            event = decode(value, _LIMITS)
+            # An import's Kafka timestamp is the event's own time, so nothing is late; a future is one to our clock.
+            admit(event, min(event.at_ms, self.now_ms), _LIMITS)
+            return event.client_id.encode(), event.at_ms
+        try:
+            named = msgspec.json.decode(value, type=_Named).item_id
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise refusal(error, value) from None
+        key = b"" if named is None else str(named)[:1_000].encode()
+        item = decode_item(key, value, self.now_ms, _LIMITS)
+        assert isinstance(item, ItemChanged)  # only a record without a value removes one
+        return key, item.at_ms
+
+    def _refuse(self, row: Row, error: BadEvent) -> None:
+        self.refused[error.reason, error.field] += 1
+        if self.rejected:
+            line = {"row": row.number, "field": error.field, "reason": error.reason, "detail": error.detail}
+            said = row.said.decode("utf-8", "backslashreplace")
+            self.rejected.write(msgspec.json.encode({**line, "record": said}) + b"\n")
+        elif self.refused.total() <= _SHOWN:
+            click.echo(f"\nrow {row.number}: {escaped_text(str(error))}", err=True)
+
+
+@click.command
+@bootstrap_servers
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--items", is_flag=True, help="The rows are catalogue items, not events.")
+@click.option("--topic", default=None, help=f"Where they go; if not given, {EVENTS}, with --items {ITEMS}.")
+@click.option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    help="Where a field is found; may be given again. Without any, each row is a UBI record (or an item) as it stands.",
+)
+@click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="A field that is the same in all rows.")
+@click.option("--timestamp-unit", type=click.Choice(list(UNITS)), default="ms", help="Of timestamps that are numbers.")
+@click.option(
+    "--partitioner",
+    type=click.Choice(["murmur2", "crc32"]),
+    default="murmur2",
+    help="That of the topic's other producers; with another one shoppers lie in two places and are dead-lettered.",
+)
+@click.option("--skip", type=click.IntRange(0), default=0, help="Rows to leave out: those of an import that broke off.")
+@click.option("--dry-run", is_flag=True, help="Read and judge everything, send nothing.")
+def command(file: Path, bootstrap_servers: str, skip: int, dry_run: bool, **flags: Any) -> None:
+    r"""Put the events (or the catalogue items) of FILE into their topic: JSON lines, also .gz, or .parquet.
+
+    Each record is keyed by its shopper (an item by its id), and its Kafka timestamp is the time of the event: however
+    old it is, it is not too late. Rows that make no record go to FILE.rejected.jsonl with the reason, and the command
+    ends with 1.
+
+    \b
+    Fields of events: action_name timestamp client_id session_id query_id user_query
+                      object_id position objects event_id hits
+    Fields of items:  item_id timestamp title description price attributes.NAME
+    """
+    content: Content = "items" if flags["items"] else "events"
+    topic = flags["topic"] or (ITEMS if content == "items" else EVENTS)
+    try:
+        columns = columns_of(content, flags["maps"], flags["constants"], flags["timestamp_unit"])
+        rows, size = _rows(file, columns)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+    kept = file.with_name(file.name + ".rejected.jsonl")
+    if kept.exists() and not (skip or dry_run):
+        raise click.ClickException(f"{kept} is there from an earlier import: move it away first.")
+    with ExitStack() as ending:
+        now_ms = time.time_ns() // 1_000_000
+        if dry_run:
+            going = Import(content, now_ms, None, None, skip)
+        else:
+            ending.enter_context(speaking_to(bootstrap_servers))
+            writer = ending.enter_context(_writer(bootstrap_servers, topic, flags["partitioner"]))
+            going = Import(content, now_ms, writer, ending.enter_context(kept.open("ab")), skip)
+        ending.callback(_report, going, topic, kept)
+        _run(going, _readable(rows, file.name), size, file.name)
+    if going.refused:
+        sys.exit(1)
+
+
+def _run(going: Import, rows: Iterator[Row], size: int, name: str) -> None:
+    """Takes every row, with a progress bar."""
+    number = skip = going.safe
+    with click.progressbar(length=size, label=name, file=sys.stderr) as bar:
+        for row in rows:
+            if row.number > skip:
+                number = row.number
+                going.take(row)
+            bar.update(row.grown)
+        going.settle(number)
+    going.whole = True
+
+
+def _readable(rows: Iterator[Row], name: str) -> Iterator[Row]:
+    """The rows.
+
+    Raises:
+        click.ClickException: the file breaks off, or cannot be read.
+    """
+    number = 0
+    try:
+        for row in rows:
+            number = row.number
+            yield row
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise click.ClickException(f"{name} cannot be read behind row {number}: {error}") from error
+
+
+def _rows(file: Path, columns: Columns) -> tuple[Iterator[Row], int]:
+    """The rows of a file and its size, in what ``Row.grown`` counts.
+
+    Raises:
+        ValueError: the file has no column of a name that is asked for, or is no Parquet.
+    """
+    if file.suffix != ".parquet":
+        return _json_rows(file, columns), file.stat().st_size
+    names, count = parquet_columns(file)
+    if absent := columns.absent(names):
+        raise ValueError(f"{file.name} has no column {absent[0]!r}; it has {', '.join(names)}")
+    wanted = {".".join(one.column) if ".".join(one.column) in names else one.column[0] for one in columns.columns}
+    return _parquet_rows(file, columns, sorted(wanted) or None), count
+
+
+def _parquet_rows(file: Path, columns: Columns, wanted: list[str] | None) -> Iterator[Row]:
+    for number, values in parquet_rows(file, wanted):
+        try:
+            made: bytes | BadEvent = columns.record(values)
+        except BadEvent as error:
+            made = error
+        yield Row(number, made, repr(values).encode() if isinstance(made, BadEvent) else made, 1)
+
+
+def _json_rows(file: Path, columns: Columns) -> Iterator[Row]:
+    before = 0
+    for line in lines_of(file, _LIMITS.record_bytes):
+        grown, before = line.at - before, line.at
+        if line.size > len(line.data):
+            error = BadEvent("", "too_large", f"{line.size} bytes, at most {_LIMITS.record_bytes}")
+            yield Row(line.number, error, line.data[:_KEPT_BYTES], grown)
+        else:
+            yield Row(line.number, _record(line.data, columns), line.data, grown)
+
+
+def _record(data: bytes, columns: Columns) -> bytes | BadEvent:
+    """The record that one line of JSON makes."""
+    if columns.verbatim:
+        return data
+    try:
+        return columns.record(msgspec.json.decode(data, type=dict[str, Any]))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return refusal(error, data)
+    except BadEvent as error:
+        return error
+
+
+def _writer(bootstrap: str, topic: str, partitioner: Partitioner) -> TopicWriter:
+    """The writer to a topic that keeps old records.
+
+    Raises:
+        click.ClickException: there is no such topic, or it does not take records with their own time.
+    """
+    with admin_of(bootstrap) as admin:
+        found = find_topics(admin, [topic]).get(topic)
+    if found is None:
+        raise click.ClickException(f"There is no topic {topic}. `headrace topics create` makes it.")
+    settings = found.settings
+    if settings.get("message.timestamp.type") != "CreateTime":
+        raise click.ClickException(f"{topic} overwrites timestamps: set message.timestamp.type=CreateTime first.")
+    if settings.get("cleanup.policy") != "compact" and settings.get("retention.ms") != "-1":
+        click.echo(
+            f"Warning: {topic} forgets records older than {settings.get('retention.ms')} ms by their own time:"
+            " older rows of this file will be deleted soon. Set retention.ms=-1 to keep them.",
+            err=True,
+        )
+    return TopicWriter(bootstrap, topic, found.partitions, partitioner)
+
+
+def _report(going: Import, topic: str, kept: Path) -> None:
+    if going.writer is None:
+        click.echo(f"{going.sent} rows would go to {topic}, {going.refused.total()} are refused.")
+    else:
+        click.echo(f"{going.sent} rows sent to {topic}, {going.refused.total()} refused.")
+        if not going.whole:
+            click.echo(f"All rows up to {going.safe} are safe: go on with --skip {going.safe}.")
+    for (reason, where), count in going.refused.most_common():
+        click.echo(f"{count:>9}  {reason}{'  ' + escaped_text(where) if where else ''}")
+    if going.rejected is not None:
+        going.rejected.flush()
+        if kept.stat().st_size == 0:
+            kept.unlink()
+        else:
+            click.echo(f"Refused rows are in {kept}.")
