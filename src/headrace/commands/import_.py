@@ -16,7 +16,7 @@ import msgspec
 from headrace import BadEvent
 from headrace.commands.brokers import speaking_to
 from headrace.commands.options import bootstrap_servers
-from headrace.streams.columns import UNITS, Columns, Content, columns_of
+from headrace.streams.columns import EVENT_FIELDS, ITEM_FIELDS, UNITS, Columns, Content, columns_of
 from headrace.streams.dead_letters import escaped_text
 from headrace.streams.events import EventLimits, ItemChanged, admit, decode, decode_item
 from headrace.streams.files import lines_of, parquet_columns, parquet_rows
@@ -132,7 +132,8 @@ class Import:
     "maps",
     multiple=True,
     metavar="FIELD=COLUMN",
-    help="Where a field is found; may be given again. Without any, each row is a UBI record (or an item) as it stands.",
+    help="Where a field is found; may be given again. Without any, each row is a UBI record (or an item) as it stands. "
+    f"Fields of events: {', '.join(EVENT_FIELDS)}; of items: {', '.join(ITEM_FIELDS)}, attributes.NAME.",
 )
 @click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="A field that is the same in all rows.")
 @click.option("--timestamp-unit", type=click.Choice(list(UNITS)), default="ms", help="Of timestamps that are numbers.")
@@ -145,16 +146,11 @@ class Import:
 @click.option("--skip", type=click.IntRange(0), default=0, help="Rows to leave out: those of an import that broke off.")
 @click.option("--dry-run", is_flag=True, help="Read and judge everything, send nothing.")
 def command(file: Path, bootstrap_servers: str, skip: int, dry_run: bool, **flags: Any) -> None:
-    r"""Put the events (or the catalogue items) of FILE into their topic: JSON lines, also .gz, or .parquet.
+    """Put the events (or the catalogue items) of FILE into their topic: JSON lines, also .gz, or .parquet.
 
     Each record is keyed by its shopper (an item by its id), and its Kafka timestamp is the time of the event: however
     old it is, it is not too late. Rows that make no record go to FILE.rejected.jsonl with the reason, and the command
     ends with 1.
-
-    \b
-    Fields of events: action_name timestamp client_id session_id query_id user_query
-                      object_id position objects event_id hits
-    Fields of items:  item_id timestamp title description price attributes.NAME
     """
     content: Content = "items" if flags["items"] else "events"
     topic = flags["topic"] or (ITEMS if content == "items" else EVENTS)
