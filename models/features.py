@@ -3,16 +3,16 @@
 ``matrix`` is the only feature code there is: the worker calls it on the request's path, and what it returns is what is
 logged and what the head learns from. Values are rounded to float16 here, so that the logged matrix *is* the scored one.
 
-A row depends on its own item, on the shopper, on the query, and on the list only through the features that say so:
-``prior_*`` (the order the request came in), ``price_*`` (against the list's prices), ``touch_order`` and ``next_*``
-(against the list's other touched items). No value is ever NaN; what is unknown is 0 and, where 0 could also be a value,
-a feature of its own says whether it is known.
+``feature_names`` has the table: each feature's unit, its meaning, what stands there when it is unknown (never NaN: 0,
+and where 0 could be a value a feature of its own tells) and what of the list it depends on.
 
-Sessions are not recorded: a *visit* is the shopper's newest records without a pause of more than 30 minutes, up to now.
+A *touch* is a view, click, cart or purchase. Sessions are not recorded: a *visit* is the shopper's newest records
+without a pause of more than 30 minutes, up to now. Times after now count as now.
 
 Shapes: B items, L records, R query edges, S item edges, F features.
 """
 
+import math
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
@@ -40,9 +40,14 @@ ITEM_EDGE: Final = np.dtype(
 VISIT_PAUSE_MS: Final = 30 * 60_000
 _MINUTE_MS: Final = 60_000.0
 _PRIOR_EXPOSURES: Final = 20.0
-_PRIOR_CTR: Final = 0.05
+_PRIOR_RATE: Final = 0.05
 _FAR_PRICE: Final = 3.0
+_BOUND: Final = 1e4  # a float16 ends at 65,504
 _SEARCH, _VIEW, _CLICK, _CART, _PURCHASE = range(5)
+_BEFORE = 5
+_COUNTS: Final = ("views_visit", "clicks_visit", "views_before", "clicks_before", "carts", "purchases")
+_COUNTED: Final = np.array([0, 0, 1, 4, 5, 0, 2, 3, 4, 5])
+"""Which count an action adds to, in this visit (0 .. 4) and before it (5 .. 9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +89,20 @@ def matrix(reading: Reading) -> Floats:
     count = len(reading.items)
     columns = np.zeros((len(FEATURES), count), dtype=np.float64)
     if count:
-        keys, slots = np.unique(reading.items, return_inverse=True)
         _order(columns, count)
         _student(columns, reading)
         prices = _prices(columns, reading)
-        _shopper(columns, reading, keys, slots, prices)
-        _query_edges(columns, reading, keys, slots)
+        _shopper(columns, reading, prices)
+        _query_edges(columns, reading)
         _item_edges(columns, reading)
-    half = np.nan_to_num(columns.T).clip(-1e4, 1e4).astype(np.float16)
-    return np.ascontiguousarray(half, dtype=np.float32)
+    half = columns.clip(-_BOUND, _BOUND, out=columns).astype(np.float16)
+    return np.ascontiguousarray(half.T, dtype=np.float32)
 
 
 def _order(columns: Doubles, count: int) -> None:
     rank = np.arange(count, dtype=np.float64)
     columns[INDEX["prior_log"]] = np.log1p(rank) / 3.0
     columns[INDEX["prior_reciprocal"]] = 1.0 / (1.0 + rank)
-    columns[INDEX["prior_linear"]] = np.minimum(rank / 25.0, 4.0)
-    columns[INDEX["list_long"]] = np.log1p(count) / 3.0
 
 
 def _student(columns: Doubles, reading: Reading) -> None:
@@ -120,110 +122,151 @@ def _prices(columns: Doubles, reading: Reading) -> Doubles:
     values = np.sort(logs[known])
     relative = (logs - values[len(values) // 2]).clip(-_FAR_PRICE, _FAR_PRICE)
     cheaper = np.searchsorted(values, logs, side="left") / len(values)
+    lowest = np.minimum.accumulate(np.where(known, logs, np.inf))
     columns[INDEX["price_known"]] = known
     columns[INDEX["price_relative"]] = np.where(known, relative, 0.0)
     columns[INDEX["price_rank"]] = np.where(known, cheaper, 0.0)
-    columns[INDEX["price_lowest"]] = known & (cheaper == 0.0)
+    columns[INDEX["price_record"]][1:] = known[1:] & (logs[1:] < lowest[:-1])
     return logs
 
 
-def _shopper(columns: Doubles, reading: Reading, keys: Hashes, slots: Ints, prices: Doubles) -> None:
+@dataclass(frozen=True, slots=True)
+class _Touches:
+    """The shopper's touches of listed items, oldest first; T touches, K different items.
+
+    Attributes:
+        at: [T], places in the sequence.
+        owner: [T], which of the K items.
+        action: [T].
+        slots: [B], which of the K items each row is.
+        newest: place of the newest touch of all, listed or not.
+        visit: where the visit begins.
+    """
+
+    at: Ints
+    owner: Ints
+    action: NDArray[np.uint8]
+    slots: Ints
+    newest: int
+    visit: int
+
+
+def _shopper(columns: Doubles, reading: Reading, prices: Doubles) -> None:
     records = reading.sequence
-    columns[INDEX["shopper_new"]] = 1.0
+    columns[INDEX["untouched"]] = 1.0
     if not len(records):
         return
-    times = records["at_ms"].astype(np.int64)
     actions = records["action"]
-    touches = np.flatnonzero(actions != _SEARCH)
-    visit = _visit_start(times, reading.now_ms)
-    if not len(touches):
+    searches = np.flatnonzero(actions == _SEARCH)
+    if len(searches):
+        age_s = max(reading.now_ms - int(records["at_ms"][searches[-1]]), 0) / 1000.0
+        columns[INDEX["search_15s"]] = math.exp(-age_s / 15.0)
+        columns[INDEX["search_5min"]] = math.exp(-age_s / 300.0)
+    if len(searches) == len(records):
         return
-    columns[INDEX["shopper_new"]] = float(touches[-1] < visit)
-    items = records["item"].astype(np.uint64)[touches]
-    places = np.searchsorted(keys, items)
-    places[places == len(keys)] = 0
-    listed = keys[places] == items
-    newest = touches[-1]
-    if not listed.any():
-        columns[INDEX["touched_elsewhere"]] = 1.0
+    keys, slots = np.unique(reading.items, return_inverse=True)
+    places, listed = _placed(records["item"].astype(np.uint64), keys)
+    listed &= actions != _SEARCH
+    at = np.flatnonzero(listed)
+    if not len(at):
         return
-    at = touches[listed]
-    owner = places[listed]
-    _touched(columns, reading, at, owner, slots, len(keys), visit, int(newest))
-    _anchored(columns, at, owner, slots, actions, visit, prices)
+    newest = len(records) - 1 - int(np.argmax(actions[::-1] != _SEARCH))
+    touches = _Touches(at, places[at], actions[at], slots, newest, _visit_start(records["at_ms"], reading.now_ms))
+    columns[INDEX["untouched"]] = 0.0
+    if at[-1] == newest:
+        _moment(columns, reading, newest)
+    _touched(columns, reading, touches)
+    _counted(columns, touches)
+    _anchored(columns, touches, prices)
 
 
-def _visit_start(times: Ints, now_ms: int) -> int:
+def _visit_start(times: NDArray[np.int64], now_ms: int) -> int:
     """Index of the first record of the visit that goes on now; len(times) when the last one has ended."""
     if now_ms - int(times[-1]) > VISIT_PAUSE_MS:
         return len(times)
-    pauses = np.flatnonzero(np.diff(times) > VISIT_PAUSE_MS)
+    pauses = np.flatnonzero(times[1:] - times[:-1] > VISIT_PAUSE_MS)
     return int(pauses[-1]) + 1 if len(pauses) else 0
 
 
-def _touched(
-    columns: Doubles, reading: Reading, at: Ints, owner: Ints, slots: Ints, count: int, visit: int, newest: int
-) -> None:
-    """What the shopper did with each item itself."""
-    records = reading.sequence
+def _moment(columns: Doubles, reading: Reading, newest: int) -> None:
+    """How the shopper's newest touch, of a listed item, was left; the same for all items."""
+    record = reading.sequence[newest]
+    age_min = max(reading.now_ms - int(record["at_ms"]), 0) / _MINUTE_MS
+    if record["action"] == _VIEW:
+        columns[INDEX["after_view"]] = 1.0
+        columns[INDEX["after_view_1min"]] = math.exp(-age_min)
+    else:
+        columns[INDEX["after_click"]] = 1.0
+        columns[INDEX["after_click_1min"]] = math.exp(-age_min)
+        columns[INDEX["after_click_10min"]] = math.exp(-age_min / 10.0)
+    columns[INDEX["after_same_query"]] = float(int(record["query"]) == reading.query != 0)
+
+
+def _touched(columns: Doubles, reading: Reading, touches: _Touches) -> None:
+    """How and when the shopper touched each item last."""
+    records, count = reading.sequence, int(touches.slots.max()) + 1
     last = np.full(count, -1, dtype=np.int64)
-    last[owner] = at
-    seen = last >= 0
-    safe = last.clip(0)
-    ages = np.maximum(reading.now_ms - records["at_ms"][safe], 0) / _MINUTE_MS
-    actions = records["action"][at]
-    visiting = at >= visit
-
-    def put(name: str, values: NDArray[Any]) -> None:
-        columns[INDEX[name]] = values[slots]
-
-    put("touched", seen)
-    put("touched_last", last == newest)
-    put("touched_visit", last >= visit)
-    put("touch_fresh_5min", np.where(seen, np.exp(-ages / 5.0), 0.0))
-    put("touch_fresh_1h", np.where(seen, np.exp(-ages / 60.0), 0.0))
-    put("touch_fresh_1d", np.where(seen, np.exp(-ages / 1440.0), 0.0))
-    put("views_visit", np.log1p(np.bincount(owner[visiting & (actions == _VIEW)], minlength=count)))
-    put("clicks_visit", np.log1p(np.bincount(owner[visiting & (actions == _CLICK)], minlength=count)))
-    put("views_before", np.log1p(np.bincount(owner[~visiting & (actions == _VIEW)], minlength=count)))
-    put("clicks_before", np.log1p(np.bincount(owner[~visiting & (actions == _CLICK)], minlength=count)))
-    put("carts", np.log1p(np.bincount(owner[actions == _CART], minlength=count)))
-    put("purchases", np.log1p(np.bincount(owner[actions == _PURCHASE], minlength=count)))
-    put("last_was_click", seen & (records["action"][safe] == _CLICK))
-    put("last_same_query", seen & (records["query"][safe] == np.uint64(reading.query)))
-    order = np.argsort(np.argsort(-last, kind="stable"), kind="stable")
-    put("touch_order", np.where(seen, 1.0 / (1.0 + order), 0.0))
+    last[touches.owner] = touches.at  # oldest first: the newest stays
+    mine = last[touches.slots]
+    rows = np.flatnonzero(mine >= 0)
+    at = mine[rows]
+    touched_ms = records["at_ms"][at]
+    left_ms = np.where(at + 1 < len(records), records["at_ms"][np.minimum(at + 1, len(records) - 1)], reading.now_ms)
+    age_min = np.maximum(reading.now_ms - touched_ms, 0) / _MINUTE_MS
+    stay_s = (left_ms - touched_ms).clip(0, VISIT_PAUSE_MS) / 1000.0
+    columns[INDEX["touched_last"], rows] = at == touches.newest
+    columns[INDEX["touch_fresh_5min"], rows] = np.exp(-age_min / 5.0)
+    columns[INDEX["touch_fresh_1d"], rows] = np.exp(-age_min / 1440.0)
+    columns[INDEX["touch_stay"], rows] = np.log1p(stay_s) / 3.0
+    if reading.query:
+        columns[INDEX["last_same_query"], rows] = records["query"][at] == np.uint64(reading.query)
+    newest_first = np.sort(-last[last >= 0])
+    columns[INDEX["touch_order"], rows] = 1.0 / (1.0 + np.searchsorted(newest_first, -at))
+    columns[INDEX["below_touched"]][1:] = mine[:-1] >= 0
 
 
-def _anchored(
-    columns: Doubles, at: Ints, owner: Ints, slots: Ints, actions: NDArray[Any], visit: int, prices: Doubles
-) -> None:
-    """Where each item stands against the listed item touched (clicked) last."""
-    rank = np.arange(len(slots))
-    for name, chosen in (("touch", owner), ("click", owner[actions[at] == _CLICK])):
-        if not len(chosen):
-            continue
-        anchor = int(np.flatnonzero(slots == chosen[-1])[0])
-        offset = rank - anchor
-        columns[INDEX[f"next_below_{name}"]] = np.where(offset > 0, np.exp(-(offset - 1) / 2.0), 0.0)
-        columns[INDEX[f"next_above_{name}"]] = np.where(offset < 0, np.exp((offset + 1) / 2.0), 0.0)
-        if name == "touch" and np.isfinite(prices[anchor]):
-            distance = np.abs(prices - prices[anchor]).clip(0.0, _FAR_PRICE)
-            columns[INDEX["price_from_touch"]] = np.where(np.isfinite(distance), distance, 0.0)
+def _counted(columns: Doubles, touches: _Touches) -> None:
+    """How often the shopper did what with each item."""
+    count = int(touches.slots.max()) + 1
+    what = _COUNTED[touches.action.clip(0, _PURCHASE) + _BEFORE * (touches.at < touches.visit)]
+    counts = np.bincount(touches.owner * len(_COUNTS) + what, minlength=count * len(_COUNTS))
+    table = np.log1p(counts.reshape(count, len(_COUNTS)).astype(np.float64))[touches.slots]
+    for place, name in enumerate(_COUNTS):
+        columns[INDEX[name]] = table[:, place]
 
 
-def _query_edges(columns: Doubles, reading: Reading, keys: Hashes, slots: Ints) -> None:
+def _anchored(columns: Doubles, touches: _Touches, prices: Doubles) -> None:
+    """Where each item stands against the listed item touched last, and against the one clicked last."""
+    anchor = int(np.argmax(touches.slots == touches.owner[-1]))
+    below, above = _beside(anchor, len(prices))
+    columns[INDEX["next_below_touch"]], columns[INDEX["next_above_touch"]] = below, above
+    if math.isfinite(prices[anchor]):
+        columns[INDEX["price_from_touch"]] = np.nan_to_num(np.abs(prices - prices[anchor])).clip(0.0, _FAR_PRICE)
+    clicked = touches.owner[touches.action >= _CLICK]
+    if len(clicked):
+        below, _ = _beside(int(np.argmax(touches.slots == clicked[-1])), len(prices))
+        columns[INDEX["next_below_click"]] = below
+
+
+def _beside(anchor: int, count: int) -> tuple[Doubles, Doubles]:
+    """exp(-(places - 1) / 2) for the rows below a row, and for those above it; 0 elsewhere."""
+    fading = np.exp(np.arange(count, dtype=np.float64) / -2.0)
+    below, above = np.zeros(count), np.zeros(count)
+    below[anchor + 1 :] = fading[: count - anchor - 1]
+    above[:anchor] = fading[:anchor][::-1]
+    return below, above
+
+
+def _query_edges(columns: Doubles, reading: Reading) -> None:
     edges = reading.query_edges
     if not len(edges):
         return
-    items = edges["item"].astype(np.uint64)
-    places = np.searchsorted(keys, items)
-    places[places == len(keys)] = 0
-    listed = keys[places] == items
-    shown = np.bincount(places[listed], weights=edges["exposures"][listed], minlength=len(keys))
-    clicked = np.bincount(places[listed], weights=edges["clicks"][listed], minlength=len(keys))
+    keys, slots = np.unique(reading.items, return_inverse=True)
+    places, listed = _placed(edges["item"].astype(np.uint64), keys)
+    shown = _sums(places[listed], edges["exposures"][listed], len(keys))
+    clicked = _sums(places[listed], edges["clicks"][listed], len(keys))
     _rates(columns, "query", shown[slots], clicked[slots])
-    total = float(edges["clicks"].sum())
+    total = float(clicked.sum())
     if total > 0:
         columns[INDEX["query_share"]] = clicked[slots] / total
 
@@ -232,17 +275,22 @@ def _item_edges(columns: Doubles, reading: Reading) -> None:
     edges = reading.item_edges
     if not len(edges):
         return
-    count = len(reading.items)
-    owner = edges["owner"].astype(np.int64)
-    shown = np.bincount(owner, weights=edges["exposures"], minlength=count)[:count]
-    clicked = np.bincount(owner, weights=edges["clicks"], minlength=count)[:count]
-    _rates(columns, "item", shown, clicked)
+    count, owner = len(reading.items), edges["owner"].astype(np.int64)
+    _rates(columns, "item", _sums(owner, edges["exposures"], count), _sums(owner, edges["clicks"], count))
+
+
+def _placed(items: Hashes, keys: Hashes) -> tuple[Ints, NDArray[np.bool_]]:
+    """For each item its place in the sorted keys, and whether it is there at all."""
+    places = np.searchsorted(keys, items)
+    places[places == len(keys)] = 0
+    return places, keys[places] == items
+
+
+def _sums(places: Ints, values: NDArray[Any], count: int) -> Doubles:
+    return np.bincount(places, weights=values, minlength=count).astype(np.float64)
 
 
 def _rates(columns: Doubles, name: str, shown: Doubles, clicked: Doubles) -> None:
-    rate = (clicked + _PRIOR_CTR * _PRIOR_EXPOSURES) / (shown + _PRIOR_EXPOSURES)
-    known = shown > 0
-    columns[INDEX[f"{name}_known"]] = known
-    columns[INDEX[f"{name}_rate"]] = np.where(known, np.log(rate / _PRIOR_CTR), 0.0)
+    rate = (clicked + _PRIOR_RATE * _PRIOR_EXPOSURES) / (shown + _PRIOR_EXPOSURES)
+    columns[INDEX[f"{name}_rate"]] = np.log(rate / _PRIOR_RATE)
     columns[INDEX[f"{name}_shown"]] = np.log1p(shown) / 3.0
-    columns[INDEX[f"{name}_clicked"]] = np.log1p(clicked) / 3.0

@@ -1,15 +1,16 @@
-"""The head: features of the listed items in, probability of a click for each out; it learns from clicks as they come.
+"""The head: features of the listed items in, the probability of a click for each out; it learns from clicks.
 
-A margin is linear in the features and in products of pairs of them (``crosses``). The served score is
-``sigmoid(slope * margin + level)`` with slope > 0: the same order as the margins, and a probability because slope and
-level are fitted to clicks. Each row's score comes from that row alone.
+A margin is linear in the features and in products of a *moment* (the shopper has just clicked a listed item, has just
+viewed one, never touched any, ...) with a feature: one linear model for each moment on top of a common one. The served
+score is ``sigmoid(slope * margin + levels . moments)`` with slope > 0; moments are the same for all rows of a list, so
+the order is the margins', and since slope and levels are fitted to clicks it is a probability, whichever loss the
+margins learned from. A row's score comes from that row alone (law 6).
 
-The listwise loss is ``-sum_i y_i log softmax(margin)_i`` over one list, y = clicked / number of clicks: it compares items of one
-list only, and a list without a click teaches it nothing. The click loss is the mean logistic loss over the list's rows.
-Optimisers: AdaGrad (Duchi et al., 2011) and FTRL-proximal (McMahan et al., 2013), both around the initial weights,
-which are the prior: an untouched head ranks by student score, then last touched first, then as the request came.
+The listwise loss of a list is ``-sum y log softmax(margin)``, y = clicked / number of clicks: it compares the items of
+one list, and a list without a click teaches the margins nothing (it does teach slope and levels). The click loss is
+the logistic loss summed over the list's rows.
 
-Shapes: B items of one list, F features, X crosses, W = F + X weights.
+Shapes: B items of one list, F features, X crosses, W = F + X weights, M moments.
 """
 
 import struct
@@ -21,53 +22,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace import BundleCorrupt, BundleMismatch
-from headrace.models.features import FEATURES, digest
+from headrace.models.feature_names import FEATURES, MOMENTS
+from headrace.models.features import digest
+from headrace.models.margins import expand, level, moments_in, sigmoid, softmax, weigh
+from headrace.models.optimisers import AdaGrad, Ftrl, Newton, Optimiser
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
 
 CODEC: Final = 1
-BOUND: Final = 16.0
-"""No feature counts beyond +- this."""
-MARGIN_BOUND: Final = 30.0
 
 INITIAL: Final[Mapping[str, float]] = {
-    "student": 8.0,
     "touched_last": 4.0,
     "touch_order": 1.0,
     "prior_log": -1.5,
     "prior_reciprocal": 1.0,
+    "student": 8.0,
+    "student_known": -2.8,
 }
-"""The head before it has learned anything. `touched_last` outweighs any difference of prior order, so the first list of
-a shopper comes in prior order and later ones with the last touched item on top; a student score, where there is one,
-moves an item as far as eight `touched_last` halves."""
+"""The head before it has learned anything: the prior it learns from.
 
-CROSSES: Final[tuple[tuple[str, str], ...]] = ()
+The item touched last comes first (its 5.0 outweigh any difference of prior order within 1,000 items), those touched
+before it move up a little, else the prior order stands. Where there is a student score, .1 of cosine weighs .8: a few
+places of prior order at the top, many further down; an item without one stands as if it had a cosine of .35."""
 
-_HEAD = struct.Struct("<B8sHHdd")
-_LEARNER = struct.Struct("<BBBxddddddQ")
-_LOSSES: Final = ("listwise", "click")
-_OPTIMISERS: Final = ("adagrad", "ftrl")
+_JUST: Final = ("untouched", "after_view", "after_view_1min", "after_click", "after_click_1min", "after_click_10min")
+_ALSO: Final = ("search_15s", "search_5min", "after_same_query")
+_PLAIN: Final = (*MOMENTS, "student_known", "price_known", "carts", "purchases")
+_FEW: Final = (
+    "prior_log", "prior_reciprocal", "student", "touched_last", "touch_order", "touch_fresh_5min", "price_rank",
+    "price_relative",
+)  # fmt: skip
+CROSSES: Final[tuple[tuple[str, str], ...]] = (
+    *((moment, name) for moment in _JUST for name in FEATURES if name not in _PLAIN),
+    *((moment, name) for moment in _ALSO for name in _FEW),
+)
+"""Which moments multiply which features; docs/results-head.md has what each group is worth."""
 
-
-def expand(features: Floats, pairs: NDArray[np.intp]) -> Doubles:
-    """The head's inputs: f64 [B, W], bounded and finite, whatever came in; NaN reads as 0."""
-    plain = np.clip(np.nan_to_num(features.astype(np.float64), nan=0.0), -BOUND, BOUND)
-    if not len(pairs):
-        return plain
-    return np.concatenate([plain, plain[:, pairs[:, 0]] * plain[:, pairs[:, 1]]], axis=1)
-
-
-def margins(inputs: Doubles, weights: Doubles) -> Doubles:
-    """Linear margins f64 [B]; summed row by row, since a matrix product rounds differently for other row counts."""
-    total: Doubles = np.add.reduce(inputs * weights, axis=1)
-    return total
-
-
-def sigmoid(values: Doubles) -> Doubles:
-    """1 / (1 + exp(-v)), v held within +-MARGIN_BOUND."""
-    out: Doubles = 1.0 / (1.0 + np.exp(-np.clip(values, -MARGIN_BOUND, MARGIN_BOUND)))
-    return out
+_HEAD = struct.Struct("<B8sHHH")
+_LEARNER = struct.Struct("<BBB5dQI")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,16 +70,14 @@ class Head:
     Attributes:
         names: the F features it reads, in order.
         pairs: [X, 2], which features are multiplied.
-        weights: f64 [W].
-        slope: > 0, from margin to log odds.
-        level: log odds at margin 0.
+        weights: float64 [W].
+        scale: float64 [2 + M]: slope (> 0, from margin to log odds), level, then what each moment adds to the level.
     """
 
     names: tuple[str, ...]
     pairs: NDArray[np.intp]
     weights: Doubles
-    slope: float = 1.0
-    level: float = -3.0
+    scale: Doubles
 
     @classmethod
     def cold(
@@ -95,181 +86,203 @@ class Head:
         initial: Mapping[str, float] = INITIAL,
         crosses: tuple[tuple[str, str], ...] = CROSSES,
     ) -> "Head":
-        """The head before anything was learned: the initial weights, nothing else."""
+        """The head before anything was learned: the initial weights and nothing else."""
         place = {name: at for at, name in enumerate(names)}
         pairs = np.array([(place[a], place[b]) for a, b in crosses], dtype=np.intp).reshape(-1, 2)
         weights = np.zeros(len(names) + len(pairs))
         for name, weight in initial.items():
             weights[place[name]] = weight
-        return cls(names, pairs, weights)
-
-    def score(self, features: Floats) -> Floats:
-        """Probability of a click for each row, float32 [B]; features float32 [B, F]. Never NaN."""
-        return sigmoid(self.slope * self.margin(features) + self.level).astype(np.float32)
+        scale = np.zeros(2 + len(moments_in(names)))
+        scale[:2] = 1.0, -3.0
+        return cls(names, pairs, weights, scale)
 
     def margin(self, features: Floats) -> Doubles:
         """What the rows are ordered by, float64 [B]: finer than the score where that rounds to 0 or 1."""
-        return margins(expand(features, self.pairs), self.weights)
+        return weigh(expand(features, self.pairs), self.weights)
+
+    def score(self, features: Floats) -> Floats:
+        """The probability of a click for each row, float32 [B]; features float32 [B, F]. Never NaN."""
+        inputs = level(self.margin(features), features, moments_in(self.names))
+        return sigmoid(weigh(inputs, self.scale)).astype(np.float32)
 
     def to_bytes(self) -> bytes:
-        """codec u8, digest of the names 8 bytes, F u16, X u16, slope f64, level f64, pairs u16, weights f64."""
-        head = _HEAD.pack(CODEC, digest(self.names), len(self.names), len(self.pairs), self.slope, self.level)
-        return head + self.pairs.astype("<u2").tobytes() + self.weights.astype("<f8").tobytes()
+        """Little endian: codec u8, digest of the names 8 bytes, F, X, M u16, pairs u16, weights f64, scale f64."""
+        count, crosses, moments = len(self.names), len(self.pairs), len(self.scale) - 2
+        fixed = _HEAD.pack(CODEC, digest(self.names), count, crosses, moments)
+        numbers = np.concatenate([self.weights, self.scale])
+        return fixed + self.pairs.astype("<u2").tobytes() + numbers.astype("<f8").tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes, names: tuple[str, ...] = FEATURES) -> "Head":
         """Reads what ``to_bytes`` wrote.
 
         Raises:
-            BundleCorrupt: bytes are missing, too many, or not numbers.
+            BundleCorrupt: bytes are missing, too many, or no usable numbers.
             BundleMismatch: another codec, or made for other features than ``names``.
         """
         if len(data) < _HEAD.size:
             raise BundleCorrupt(f"head: {len(data)} bytes are too few")
-        codec, made_for, count, crosses, slope, level = _HEAD.unpack_from(data)
+        codec, made_for, count, crosses, moments = _HEAD.unpack_from(data)
         if codec != CODEC:
             raise BundleMismatch(f"head: codec {codec}, this version reads {CODEC}")
-        if made_for != digest(names) or count != len(names):
+        if made_for != digest(names) or count != len(names) or moments != len(moments_in(names)):
             raise BundleMismatch("head: made for other features than this version computes")
-        pairs_bytes, weights_bytes = 4 * crosses, 8 * (count + crosses)
-        if len(data) != _HEAD.size + pairs_bytes + weights_bytes:
-            raise BundleCorrupt(f"head: {len(data)} bytes instead of {_HEAD.size + pairs_bytes + weights_bytes}")
+        size = _HEAD.size + 4 * crosses + 8 * (count + crosses + 2 + moments)
+        if len(data) != size:
+            raise BundleCorrupt(f"head: {len(data)} bytes instead of {size}")
         pairs = np.frombuffer(data, "<u2", 2 * crosses, _HEAD.size).astype(np.intp).reshape(-1, 2)
-        weights = np.frombuffer(data, "<f8", count + crosses, _HEAD.size + pairs_bytes).astype(np.float64)
-        if (pairs >= count).any() or not np.isfinite([*weights, slope, level]).all() or slope <= 0:
-            raise BundleCorrupt("head: weights are not usable numbers")
-        return cls(names, pairs, weights, slope, level)
+        numbers = np.frombuffer(data, "<f8", offset=_HEAD.size + 4 * crosses).astype(np.float64)
+        weights, scale = numbers[: count + crosses], numbers[count + crosses :]
+        if (pairs >= count).any() or not np.isfinite(numbers).all() or scale[0] <= 0:
+            raise BundleCorrupt("head: its weights are no usable numbers")
+        return cls(names, pairs, weights, scale)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a learner learns; chosen by measurement (docs/results-head.md).
+    """How a learner learns; the defaults were chosen by measurement (docs/results-head.md).
 
     Attributes:
-        loss: ``listwise`` or ``click``.
-        optimiser: ``adagrad`` or ``ftrl``.
-        rate: step size.
-        l1: FTRL only: pulls single weights back to where they began.
-        l2: pulls all weights back to where they began.
-        damping: added to the root of the squared gradients.
-        calibration_rate: step size for slope and level.
+        loss: of the margins.
+        optimiser: of the margins.
+        rate: AdaGrad and FTRL: step size. Newton: how far a weight is expected to move from its start, squared.
+        l1: FTRL: pulls single weights back to their start.
+        l2: AdaGrad and FTRL: pulls all weights back to their start.
+        damping: AdaGrad and FTRL: added to the root of the squared gradients.
+        forgetting: Newton: how fast what was learned long ago stops to hold weights in place.
     """
 
     loss: Literal["listwise", "click"] = "listwise"
-    optimiser: Literal["adagrad", "ftrl"] = "adagrad"
-    rate: float = 0.1
+    optimiser: Literal["newton", "adagrad", "ftrl"] = "newton"
+    rate: float = 0.3
     l1: float = 0.0
     l2: float = 0.0
     damping: float = 1.0
-    calibration_rate: float = 0.05
+    forgetting: float = 1e-7
+
+
+_LOSSES: Final[tuple[Literal["listwise", "click"], ...]] = ("listwise", "click")
+_OPTIMISERS: Final[tuple[Literal["newton", "adagrad", "ftrl"], ...]] = ("newton", "adagrad", "ftrl")
+_SCALE_VARIANCE: Final = 1.0
 
 
 class Learner:
     """Learns a head from lists and clicks, one list at a time; the same lists in the same order give the same bytes.
 
-    ``learn`` follows ``score``: whoever measures scores the list with ``head()`` first (law 4).
+    Score first, then learn (law 4): ``head()`` before ``learn`` is what was known before this list.
+
+    Where ``shown_position`` differs from the prior rank, the difference has weights of its own in learning: they take
+    up what the place on the page did to the clicks. They are not part of the head: in serving the difference is 0, and
+    it is 0 too where items were shown as they came, so nothing is learned twice.
     """
 
     def __init__(self, head: Head | None = None, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self._start = head or Head.cold()
-        size = len(self._start.weights)
-        self._weights = self._start.weights.copy()
-        self._squares = np.zeros(size)
-        self._sums = np.zeros(size)  # FTRL: gradients so far, less what the steps took back
-        self._scale = np.array([self._start.slope, self._start.level])
-        self._scale_squares = np.zeros(2)
+        self._prior = [self._start.names.index(name) for name in ("prior_log", "prior_reciprocal")]
+        self._weights = np.concatenate([self._start.weights, np.zeros(2)])
+        self._scale = self._start.scale.copy()
+        self._optimiser = _optimiser(self.settings, self._weights)
+        self._scaler = Newton(self._scale, _SCALE_VARIANCE, self.settings.forgetting)
         self.lists = 0
         """How many lists were learned from."""
 
     def head(self) -> Head:
-        """The head as it is now, to serve; later learning does not change it."""
-        return replace(
-            self._start, weights=self._weights.copy(), slope=float(self._scale[0]), level=float(self._scale[1])
-        )
+        """The head as it is now, to serve; learning on does not change it."""
+        return replace(self._start, weights=self._weights[:-2].copy(), scale=self._scale.copy())
 
     def learn(
         self, features: Floats, clicked: NDArray[np.bool_], shown_position: NDArray[np.int64] | None = None
     ) -> None:
-        """One list: features float32 [B, F] as they were served, clicked bool [B], optionally where each was shown [B]."""
+        """Takes one list in.
+
+        Args:
+            features: float32 [B, F], as they were served.
+            clicked: bool [B].
+            shown_position: [B], where each item stood on the page, 1 = top, 0 = not said.
+        """
         if not len(features):
             return
-        inputs = expand(features, self._start.pairs)
+        inputs = np.concatenate(
+            [expand(features, self._start.pairs), self._displaced(features, shown_position)], axis=1
+        )
         target = clicked.astype(np.float64)
-        margin = margins(inputs, self._weights)
-        self._calibrate(margin, target)
-        gradient = self._gradient(inputs, margin, target)
-        if gradient is not None:
-            self._step(gradient)
+        margin = weigh(inputs, self._weights)
+        self._fit_scale(weigh(inputs[:, :-2], self._weights[:-2]), features, target)
+        errors = _errors(self.settings.loss, margin, target)
+        if errors is not None:
+            gradient = np.add.reduce(inputs * errors[:, None], axis=0)
+            self._weights = self._optimiser.step(self._weights, gradient)
         self.lists += 1
 
-    def _gradient(self, inputs: Doubles, margin: Doubles, target: Doubles) -> Doubles | None:
-        if self.settings.loss == "click":
-            errors = sigmoid(margin) - target
-            return np.add.reduce(inputs * errors[:, None], axis=0) / len(errors)
-        clicks = target.sum()
-        if clicks == 0 or len(target) < 2:
-            return None
-        powers = np.exp(margin - margin.max())
-        errors = powers / powers.sum() - target / clicks
-        return np.add.reduce(inputs * errors[:, None], axis=0)
+    def _displaced(self, features: Floats, shown_position: NDArray[np.int64] | None) -> Doubles:
+        """How far each item was shown from where it came, in the units of the two prior features: float64 [B, 2]."""
+        if shown_position is None:
+            return np.zeros((len(features), 2))
+        above = np.maximum(shown_position.astype(np.float64) - 1.0, 0.0)
+        shown = np.stack([np.log1p(above) / 3.0, 1.0 / (1.0 + above)], axis=1).astype(np.float16)
+        moved = shown.astype(np.float64) - expand(features, self._start.pairs)[:, self._prior]
+        return np.where(shown_position[:, None] > 0, moved, 0.0)
 
-    def _step(self, gradient: Doubles) -> None:
-        s = self.settings
-        if s.optimiser == "adagrad":
-            gradient = gradient + s.l2 * (self._weights - self._start.weights)
-            self._squares += gradient * gradient
-            self._weights -= s.rate * gradient / (s.damping + np.sqrt(self._squares))
-            return
-        before = np.sqrt(self._squares)
-        self._squares += gradient * gradient
-        after = np.sqrt(self._squares)
-        offset = self._weights - self._start.weights
-        self._sums += gradient - (after - before) / s.rate * offset
-        shrunk = np.sign(self._sums) * np.maximum(np.abs(self._sums) - s.l1, 0.0)
-        self._weights = self._start.weights - shrunk / ((s.damping + after) / s.rate + s.l2)
-
-    def _calibrate(self, margin: Doubles, target: Doubles) -> None:
-        bounded = np.clip(margin, -MARGIN_BOUND, MARGIN_BOUND)
-        errors = sigmoid(self._scale[0] * bounded + self._scale[1]) - target
-        gradient = np.array([np.mean(errors * bounded), np.mean(errors)])
-        self._scale_squares += gradient * gradient
-        self._scale -= self.settings.calibration_rate * gradient / (1e-3 + np.sqrt(self._scale_squares))
+    def _fit_scale(self, margin: Doubles, features: Floats, target: Doubles) -> None:
+        inputs = level(margin, features, moments_in(self._start.names))
+        errors = sigmoid(weigh(inputs, self._scale)) - target
+        self._scale = self._scaler.step(self._scale, np.add.reduce(inputs * errors[:, None], axis=0))
         self._scale[0] = min(max(self._scale[0], 0.05), 20.0)
 
     def to_bytes(self) -> bytes:
-        """The whole learner, to go on later as if it had never stopped: settings, head, start, sums."""
+        """The whole learner, to go on later as if it had never stopped: settings, start, weights, sums."""
         s = self.settings
-        settings = _LEARNER.pack(
-            CODEC, _LOSSES.index(s.loss), _OPTIMISERS.index(s.optimiser), s.rate, s.l1, s.l2, s.damping,
-            s.calibration_rate, 0.0, self.lists,
-        )  # fmt: skip
         start = self._start.to_bytes()
-        arrays = np.concatenate([self._weights, self._squares, self._sums, self._scale, self._scale_squares])
-        return settings + struct.pack("<I", len(start)) + start + arrays.astype("<f8").tobytes()
+        fixed = _LEARNER.pack(
+            CODEC, _LOSSES.index(s.loss), _OPTIMISERS.index(s.optimiser), s.rate, s.l1, s.l2, s.damping, s.forgetting,
+            self.lists, len(start),
+        )  # fmt: skip
+        numbers = np.concatenate([self._weights, self._scale, self._scaler.state(), self._optimiser.state()])
+        return fixed + start + numbers.astype("<f8").tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes, names: tuple[str, ...] = FEATURES) -> "Learner":
         """Reads what ``to_bytes`` wrote; raises as ``Head.from_bytes`` does."""
-        fixed = _LEARNER.size + 4
-        if len(data) < fixed:
+        if len(data) < _LEARNER.size:
             raise BundleCorrupt(f"learner: {len(data)} bytes are too few")
-        codec, loss, optimiser, rate, l1, l2, damping, calibration, _, lists = _LEARNER.unpack_from(data)
+        codec, loss, optimiser, rate, l1, l2, damping, forgetting, lists, length = _LEARNER.unpack_from(data)
         if codec != CODEC:
             raise BundleMismatch(f"learner: codec {codec}, this version reads {CODEC}")
         if loss >= len(_LOSSES) or optimiser >= len(_OPTIMISERS):
             raise BundleCorrupt("learner: unknown loss or optimiser")
-        (length,) = struct.unpack_from("<I", data, _LEARNER.size)
-        start = Head.from_bytes(data[fixed : fixed + length], names)
-        size = len(start.weights)
-        if len(data) != fixed + length + 8 * (3 * size + 4):
-            raise BundleCorrupt("learner: its arrays are not whole")
-        settings = Settings(_LOSSES[loss], _OPTIMISERS[optimiser], rate, l1, l2, damping, calibration)
-        learner = cls(start, settings)
-        arrays = np.frombuffer(data, "<f8", offset=fixed + length).astype(np.float64)
-        if not np.isfinite(arrays).all():
+        start = Head.from_bytes(data[_LEARNER.size : _LEARNER.size + length], names)
+        learner = cls(start, Settings(_LOSSES[loss], _OPTIMISERS[optimiser], rate, l1, l2, damping, forgetting))
+        parts = [len(learner._weights), len(learner._scale), len(learner._scaler.state())]
+        ends = np.cumsum([*parts, len(learner._optimiser.state())]).tolist()
+        if len(data) != _LEARNER.size + length + 8 * ends[-1]:
+            raise BundleCorrupt("learner: its numbers are not whole")
+        numbers = np.frombuffer(data, "<f8", offset=_LEARNER.size + length).astype(np.float64)
+        if not np.isfinite(numbers).all():
             raise BundleCorrupt("learner: not finite")
-        learner._weights, learner._squares, learner._sums = (arrays[i * size : (i + 1) * size].copy() for i in range(3))
-        learner._scale, learner._scale_squares = arrays[3 * size : 3 * size + 2].copy(), arrays[3 * size + 2 :].copy()
+        learner._weights, learner._scale = numbers[: ends[0]].copy(), numbers[ends[0] : ends[1]].copy()
+        learner._scaler.restore(numbers[ends[1] : ends[2]])
+        learner._optimiser.restore(numbers[ends[2] :])
         learner.lists = lists
         return learner
+
+
+def _optimiser(settings: Settings, start: Doubles) -> Optimiser:
+    s = settings
+    match s.optimiser:
+        case "newton":
+            return Newton(start, s.rate, s.forgetting)
+        case "adagrad":
+            return AdaGrad(start, s.rate, s.damping, s.l2)
+        case "ftrl":
+            return Ftrl(start, s.rate, s.damping, s.l1, s.l2)
+
+
+def _errors(loss: str, margin: Doubles, target: Doubles) -> Doubles | None:
+    """The gradient by the margins, float64 [B]; None where the list teaches nothing."""
+    if loss == "click":
+        return sigmoid(margin) - target
+    clicks = target.sum()
+    if not clicks > 0 or len(target) < 2:
+        return None
+    return np.asarray(softmax(margin) - target / clicks, dtype=np.float64)

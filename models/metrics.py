@@ -75,6 +75,12 @@ def bootstrap(
     Args:
         values: [N], one number a list.
         groups: [N], what each list belongs to; lists of one group are not independent.
+        seed: of the resampling.
+        resamples: how many.
+        level: share of the resampled means that lies within the interval.
+
+    Raises:
+        ValueError: not as many groups as values.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if not len(numbers):
@@ -102,7 +108,7 @@ def paired_bootstrap(
     resamples: int = 2000,
     level: float = 0.95,
 ) -> Interval:
-    """The mean difference ours - theirs on the same lists, with its interval over groups."""
+    """The mean of ours - theirs on the same lists, with its interval over groups; arguments as ``bootstrap``."""
     left, right = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
     if left.shape != right.shape:
         raise ValueError(f"not paired: {left.shape} and {right.shape}")

@@ -84,7 +84,9 @@ def read(path: Path, limit: int | None = None) -> list[Row]:
     import pyarrow.parquet  # only who replays the log needs it
 
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: get the RecSys Challenge 2019 log at https://recsys.trivago.cloud/challenge/dataset/")
+        raise FileNotFoundError(
+            f"{path}: get the RecSys Challenge 2019 log at https://recsys.trivago.cloud/challenge/dataset/"
+        )
     table = pyarrow.parquet.read_table(path, columns=list(COLUMNS))
     rows: list[Row] = list(zip(*(table.column(name).to_pylist() for name in COLUMNS), strict=True))
     rows.sort(key=lambda row: (row[2], row[3]))
