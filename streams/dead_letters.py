@@ -23,12 +23,13 @@ from headrace import BadEvent, TooLate
 from headrace.streams.events import Event, EventLimits, ItemRemoved, admit, decode, decode_item
 from headrace.streams.ingestion import Record
 from headrace.streams.partitioners import Partitioner, partition_of
-from headrace.streams.topics import DEAD, LATE
 
 Headers = tuple[tuple[str, bytes], ...]
 Content = Literal["events", "items", "other"]
 """What a topic holds, and so whether a letter can be checked before it is put back."""
 
+DEAD: Final = ".dlq"
+LATE: Final = ".late"
 NOTE_KEY: Final = b"headrace.redrive"
 NOTE_PARTITION: Final = 0
 REDRIVEN: Final = "x-redriven"

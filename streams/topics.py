@@ -13,13 +13,13 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import for_code
 
 from headrace import SourceChanged
+from headrace.streams.dead_letters import DEAD as DEAD
+from headrace.streams.dead_letters import LATE as LATE
 
 EVENTS: Final = "search.events.v1"
 ITEMS: Final = "search.items.v1"
 FEATURES: Final = "search.features.v1"
 LABELS: Final = "search.labels.v1"
-DEAD: Final = ".dlq"
-LATE: Final = ".late"
 
 PARTITIONS: Final = 8
 DEAD_LETTER_BYTES: Final = 2 * 1024 * 1024
