@@ -1,8 +1,12 @@
 """What a topic holds now: for each partition the first offset and the one behind the last."""
 
-from kafka import KafkaConsumer, TopicPartition
+from collections.abc import Mapping
 
-from headrace.streams.topics import BOOTSTRAP_MS
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import NoError, UnknownMemberIdError
+from kafka.structs import OffsetAndMetadata
+
+from headrace.streams.topics import BOOTSTRAP_MS, admin_of
 
 
 def log_extent(bootstrap: str, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
@@ -52,3 +56,23 @@ def committed_offsets(bootstrap: str, group: str, topic: str, partitions: int) -
         return {partition: offset for partition, offset in found.items() if offset is not None}
     finally:
         consumer.close(autocommit=False)
+
+
+def seed_offsets(bootstrap: str, group: str, topic: str, positions: Mapping[int, int]) -> None:
+    """Commits where a new group begins, so that no client chooses for itself; a group that is alive is left alone.
+
+    Raises:
+        kafka.errors.KafkaError: no broker answers, or one refuses.
+    """
+    there = committed_offsets(bootstrap, group, topic, max(positions, default=-1) + 1)
+    missing = {
+        TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1)
+        for partition, offset in positions.items()
+        if partition not in there
+    }
+    if not missing:
+        return
+    with admin_of(bootstrap) as admin:
+        for place, error in admin.alter_group_offsets(group, missing).items():
+            if error is not NoError and not issubclass(error, UnknownMemberIdError):
+                raise error(f"{place}: the first offset of group {group} cannot be written")

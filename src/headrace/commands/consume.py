@@ -1,6 +1,8 @@
 """Turn the events of a topic into state in Redis, until stopped."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +13,9 @@ from headrace.commands.recipes import current_or_first, durability, recipe_flags
 from headrace.streams.bulk import BulkDriver, BulkSettings
 from headrace.streams.redis_generations import Generations
 from headrace.streams.watch import Watch
+
+if TYPE_CHECKING:
+    from headrace.streams.live import LiveDriver
 
 
 @click.command
@@ -54,7 +59,7 @@ def command(
             watch = Watch(Generations(settings, namespace), generation, bootstrap_servers)
             watch.start()
             try:
-                _bulk(pieces, BulkSettings(bootstrap_servers, namespace), stopped, watch)
+                _driver(driver, pieces, bootstrap_servers, namespace, partial(_ended, stopped, watch)).run()
             finally:
                 watch.end()
                 pieces.close()
@@ -64,5 +69,15 @@ def command(
             click.echo(f"generation {watch.moved_to} is the one that is read now: going on with it", err=True)
 
 
-def _bulk(pieces: Consumption, settings: BulkSettings, stopped: Stopped, watch: Watch) -> None:
-    BulkDriver(settings, pieces.generation, pieces.ingestion, stop=lambda: stopped() or watch.verdict).run()
+def _ended(stopped: Stopped, watch: Watch) -> bool:
+    return stopped() or watch.verdict
+
+
+def _driver(
+    name: str, pieces: Consumption, bootstrap: str, namespace: str, stop: Callable[[], bool]
+) -> "BulkDriver | LiveDriver":
+    if name == "bulk":
+        return BulkDriver(BulkSettings(bootstrap, namespace), pieces.generation, pieces.ingestion, stop)
+    from headrace.streams.live import LiveDriver, LiveSettings  # faust takes a second to load: only who wants it waits
+
+    return LiveDriver(LiveSettings(bootstrap, namespace), pieces.generation, pieces.ingestion, stop)

@@ -62,7 +62,7 @@ def worker_name() -> str:
 
 def quieten_kafka() -> None:
     """Leaves Kafka's clients' warnings in the log, and their account of every connection out of it."""
-    for name in ("kafka", "aiokafka"):
+    for name in ("kafka", "aiokafka", "faust", "mode"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # it warns of its own tasks of 100 ms
 
