@@ -1,0 +1,279 @@
+"""Replays a log of searches against a running line: each list is scored by the worker before its click is sent.
+
+Two ways. With the barrier, a list is asked for only when the state holds every earlier event of that shopper and the
+learner has read everything: what comes out is the quality of the model. At a speed, events are sent when their time
+has come and nothing waits for anything: what comes out is the system as it lives.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from kafka import KafkaProducer
+
+from headrace.models.trivago import ClickedOut, Searched, Step, Viewed
+from headrace.streams.events import Click, Impression, Query, ShopperEvent, View, encode
+from headrace.streams.keys import Keys, shopper_name
+from headrace.streams.redis_wire import Wire
+
+WAIT_S = 60.0
+
+
+class Refused(RuntimeError):
+    """The line did not do what the replay waited for; the text says what and where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedList:
+    """One list as the worker scored it, before its click.
+
+    Attributes:
+        step: its place among all lists of the log.
+        session: of the shopper.
+        at_ms: event time of the request.
+        items: [B], in the order the engine gave.
+        prices: [B], NaN where unknown.
+        clicked: what was clicked then.
+        scores: [B].
+        version: of the bundle that answered.
+        student: what the answer says of the student.
+        took_ms: the request, from outside.
+        at_s: when it was answered, on the replay's own clock.
+    """
+
+    step: int
+    session: str
+    at_ms: int
+    items: tuple[str, ...]
+    prices: tuple[float, ...]
+    clicked: str
+    scores: tuple[float, ...]
+    version: str
+    student: str
+    took_ms: float
+    at_s: float
+
+
+@dataclass(slots=True)
+class Freshness:
+    """How long after it was sent each event could be seen by a score, milliseconds."""
+
+    seen_ms: list[float] = field(default_factory=list)
+
+
+class EventLog:
+    """The events topic of a line: sends, and waits until the state holds what was sent."""
+
+    def __init__(self, bootstrap: str, topic: str, redis_url: str, namespace: str) -> None:
+        self._producer: Any = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=0)
+        self._topic = topic
+        self._wire = Wire(redis_url)
+        self._keys = self._generation(namespace)
+        self._sent: deque[tuple[str, float, Any]] = deque()
+        self._last: dict[str, int] = {}
+        self._waiting: dict[str, tuple[int, float]] = {}
+        self.positions: dict[int, int] = {}
+        self.freshness = Freshness()
+
+    def send(self, events: Sequence[ShopperEvent]) -> None:
+        """Puts events into the log, in order, without waiting for Kafka."""
+        self._sent += [(event.client_id, time.monotonic(), self._send(event)) for event in events]
+
+    def settle(self, wait: bool) -> None:
+        """Notes where Kafka has put what was sent; waits until it has all of it, or takes what is there."""
+        while self._sent and (wait or self._sent[0][2].is_done):
+            client_id, sent_s, future = self._sent.popleft()
+            place = future.get(timeout=WAIT_S)
+            self.positions[place.partition] = place.offset + 1
+            self._last[client_id] = place.offset
+            self._waiting.setdefault(client_id, (place.offset, sent_s))
+
+    def collect(self) -> None:
+        """Notes which of the awaited events the state holds now."""
+        self.settle(wait=False)
+        if not self._waiting:
+            return
+        clients = list(self._waiting)
+        now_s = time.monotonic()
+        for client_id, fence in zip(clients, self._fences(clients), strict=True):
+            offset, sent_s = self._waiting[client_id]
+            if fence >= offset:
+                self.freshness.seen_ms.append((now_s - sent_s) * 1000)
+                del self._waiting[client_id]
+
+    def wait(self, client_id: str) -> None:
+        """Returns when the state holds every event of a shopper that was sent.
+
+        Raises:
+            Refused: it does not, after a minute.
+        """
+        self.settle(wait=True)
+        if client_id not in self._last:
+            return
+        until_s = time.monotonic() + WAIT_S
+        while self._fences([client_id])[0] < self._last[client_id]:
+            if time.monotonic() > until_s:
+                raise Refused(f"the state did not take an event of {client_id} within {WAIT_S:.0f} s: see consume.log")
+            time.sleep(0.001)
+        self.collect()
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._producer.close()
+        self._wire.close()
+
+    def _generation(self, namespace: str) -> Keys:
+        """The keys of the generation that is read, once there is one."""
+        until_s = time.monotonic() + WAIT_S
+        while time.monotonic() < until_s:
+            named = self._wire.call([("GET", Keys(namespace, "none").alias)])[0]
+            if isinstance(named, bytes):
+                return Keys(namespace, named.decode())
+            time.sleep(0.02)
+        raise Refused(f"no generation was made within {WAIT_S:.0f} s: see consume.log")
+
+    def _send(self, event: ShopperEvent) -> Any:
+        return self._producer.send(
+            self._topic, key=event.client_id.encode(), value=encode(event), timestamp_ms=event.at_ms
+        )
+
+    def _fences(self, clients: Sequence[str]) -> list[int]:
+        replies = self._wire.call([("GETRANGE", self._keys.shopper(shopper_name(name)), 1, 8) for name in clients])
+        return [int.from_bytes(reply, "little", signed=True) if reply else -1 for reply in replies]  # type: ignore[arg-type]
+
+
+class Door:
+    """The worker and the learner, asked over HTTP."""
+
+    def __init__(self, serve_url: str, refresh_url: str) -> None:
+        self._http = httpx.Client(timeout=WAIT_S)
+        self._rank_url, self._ready_url = f"{serve_url}/v1/rank", f"{serve_url}/readyz"
+        self._status_url = f"{refresh_url}/status"
+        self._version = ""
+
+    def rank(self, step: ClickedOut, place: int, started_s: float) -> ServedList:
+        """The list of a step as the worker scores it now.
+
+        Raises:
+            Refused: the worker did not answer with scores.
+        """
+        items = [
+            {"id": item} | ({"price": price} if price == price else {})
+            for item, price in zip(step.items, step.prices, strict=True)
+        ]
+        body = {
+            "query": step.text,
+            "query_id": step.query_id,
+            "client_id": step.shopper,
+            "items": items,
+            "now_ms": step.at_ms,
+        }
+        asked_s = time.perf_counter()
+        answer = self._http.post(self._rank_url, json=body)
+        took_ms = (time.perf_counter() - asked_s) * 1000
+        if answer.status_code != 200:
+            raise Refused(f"the worker answered {answer.status_code}: {answer.text[:300]}")
+        said = answer.json()
+        if said["degraded"] is not None and None in said["scores"]:
+            raise Refused(f"the worker scored only a part of a list: {said['degraded']}")
+        return ServedList(
+            place,
+            step.session,
+            step.at_ms,
+            step.items,
+            step.prices,
+            step.item,
+            tuple(said["scores"]),
+            said["model"]["version"],
+            said["student"],
+            took_ms,
+            time.monotonic() - started_s,
+        )
+
+    def status(self) -> Mapping[str, Any]:
+        """What the learner says of itself."""
+        found: Mapping[str, Any] = self._http.get(self._status_url).json()
+        return found
+
+    def wait_for_learner(self, ends: Mapping[str, int]) -> Mapping[str, Any]:
+        """The learner's status once it has read "topic/partition" up to these offsets.
+
+        Raises:
+            Refused: it does not, after a minute.
+        """
+        until = ",".join(f"{source}:{offset}" for source, offset in ends.items())
+        answer = self._http.get(self._status_url, params={"until": until, "timeout_ms": 50_000})
+        if answer.status_code != 200:
+            raise Refused(f"the learner did not read up to {until}: see refresh.log ({answer.text[:200]})")
+        found: Mapping[str, Any] = answer.json()
+        return found
+
+    def wait_for_model(self, version: str) -> None:
+        """Returns when the worker serves a version.
+
+        Raises:
+            Refused: it does not, after a minute.
+        """
+        until_s = time.monotonic() + WAIT_S
+        while self._version != version:
+            self._version = str(self._http.get(self._ready_url).json().get("model"))
+            if time.monotonic() > until_s:
+                raise Refused(f"the worker serves {self._version}, not {version}: see serve.log")
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._http.close()
+
+
+def events_of(step: Step) -> list[ShopperEvent]:
+    """What a step puts into the log; a list and its click are two records."""
+    match step:
+        case Searched():
+            return [Query(_name(step, "q"), step.shopper, step.query_id, step.at_ms, step.text)]
+        case Viewed():
+            return [View(_name(step, "v"), step.shopper, step.query_id, step.at_ms, step.item, None)]
+        case ClickedOut():
+            positions = tuple(range(1, len(step.items) + 1))
+            position = step.items.index(step.item) + 1 if step.item in step.items else None
+            return [
+                Impression(_name(step, "i"), step.shopper, step.query_id, step.at_ms, step.items, positions),
+                Click(_name(step, "c"), step.shopper, step.query_id, step.at_ms, step.item, position),
+            ]
+
+
+def replay(
+    steps: Iterable[Step],
+    log: EventLog,
+    door: Door,
+    pause: Callable[[Step, float], None],
+    progress: Callable[[int], None],
+) -> Iterator[ServedList]:
+    """Every list as it was served, in order; its impression and click go out after it was scored.
+
+    Args:
+        steps: of the data set, in order.
+        log: where events go.
+        door: who scores.
+        pause: called before a step with the seconds since the start; waits until the step may happen.
+        progress: told how many steps are done.
+    """
+    started_s = time.monotonic()
+    lists = 0
+    for place, step in enumerate(steps):
+        pause(step, time.monotonic() - started_s)
+        if isinstance(step, ClickedOut):
+            yield door.rank(step, lists, started_s)
+            lists += 1
+        log.send(events_of(step))
+        if place % 8 == 0:  # enough to see each event within its own neighbourhood of time, cheap enough not to matter
+            log.collect()
+        progress(place + 1)
+
+
+def _name(step: Step, kind: str) -> str:
+    """An event id that a second replay of the same step has too."""
+    what = "" if isinstance(step, Searched) else step.item
+    return f"{step.query_id}-{kind}-{step.at_ms}-{what}"
