@@ -86,12 +86,14 @@ class Head:
         initial: Mapping[str, float] = INITIAL,
         crosses: tuple[tuple[str, str], ...] = CROSSES,
     ) -> "Head":
-        """The head before anything was learned: the initial weights and nothing else."""
+        """The head before anything was learned: the initial weights and nothing else; unknown names are left out."""
         place = {name: at for at, name in enumerate(names)}
-        pairs = np.array([(place[a], place[b]) for a, b in crosses], dtype=np.intp).reshape(-1, 2)
+        pairs = np.array(
+            [(place[a], place[b]) for a, b in crosses if a in place and b in place], dtype=np.intp
+        ).reshape(-1, 2)
         weights = np.zeros(len(names) + len(pairs))
-        for name, weight in initial.items():
-            weights[place[name]] = weight
+        for name in initial.keys() & place.keys():
+            weights[place[name]] = initial[name]
         scale = np.zeros(2 + len(moments_in(names)))
         scale[:2] = 1.0, -3.0
         return cls(names, pairs, weights, scale)
@@ -217,8 +219,8 @@ class Learner:
 
     def _displaced(self, features: Floats, shown_position: NDArray[np.int64] | None) -> Doubles:
         """How far each item was shown from where it came, in the units of the two prior features: float64 [B, 2]."""
-        if shown_position is None:
-            return np.zeros((len(features), 2))
+        if shown_position is None or bool((shown_position == np.arange(1, len(features) + 1)).all()):
+            return np.zeros((len(features), 2))  # shown as it came
         above = np.maximum(shown_position.astype(np.float64) - 1.0, 0.0)
         shown = np.stack([np.log1p(above) / 3.0, 1.0 / (1.0 + above)], axis=1).astype(np.float16)
         moved = shown.astype(np.float64) - expand(features, self._start.pairs)[:, self._prior]

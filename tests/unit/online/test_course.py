@@ -101,15 +101,15 @@ def test_going_on_from_a_state_is_never_having_stopped() -> None:
 
 
 def test_a_learner_that_became_worse_is_not_published_and_goes_on_from_the_frozen_weights() -> None:
-    found = course(every_examples=100)
-    (good,) = found.take([example(n) for n in range(100)], decide=False)
+    found = course()
+    (good,) = found.take([example(n) for n in range(30)], decide=True)
     assert good.verdict == "good"
     frozen = found.state().frozen
     # For a while the clicks say the opposite: learned, but then the old ones come back and the learner is behind.
-    found.take([example(n, best=False) for n in range(100, 150)], decide=False)
+    found.take([example(n, best=False) for n in range(100, 220)], decide=False)
     assert found.state().learner != frozen
     found.since = Tally()
-    (worse,) = found.take([example(n) for n in range(150, 200)], decide=False)
+    (worse,) = found.take([example(n) for n in range(220, 250)], decide=True)
     assert worse.verdict == "worse"
     assert worse.head == good.head, "what would be published is the frozen head"
     assert found.state().learner == found.state().frozen == frozen
