@@ -7,7 +7,7 @@ that lost its partitions without noticing does no harm: the fences drop what it 
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -78,6 +78,7 @@ class BulkDriver:
         committed: partition -> the offset that Kafka holds for this group, as far as this member knows.
         ends: partition -> the end of the log, as the last fetch told.
         store_away: why the store does not answer; "" while it does.
+        ages_ms: for the last micro-batches the age of their oldest record once it was applied.
 
     Args:
         settings: how to read.
@@ -99,6 +100,7 @@ class BulkDriver:
         self.committed: dict[int, int] = {}
         self.ends: dict[int, int] = {}
         self.store_away = ""
+        self.ages_ms: deque[int] = deque(maxlen=1_000)
         self.group = group_of(settings.namespace, generation.name)
         self.outcomes: Counter[str] = ingestion.outcomes
         self._settings, self._generation, self._ingestion = settings, generation, ingestion
@@ -163,8 +165,8 @@ class BulkDriver:
         if records:
             ingestion.take(records)
             self.taken += len(records)
-        if ingestion.pending:
-            self._advance(0 if records else min(50, self._settings.idle_ms))
+        if ingestion.pending and self._advance(0 if records else min(10, self._settings.idle_ms)) and records:
+            self.ages_ms.append(time.time_ns() // 1_000_000 - min(record.timestamp_ms for record in records))
         if time.monotonic() >= self._commit_at:
             self._commit()
             self._commit_at = time.monotonic() + self._settings.commit_ms / 1000

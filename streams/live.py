@@ -15,6 +15,7 @@ faust does the consumer group and the fetching. What must hold does not rest on 
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -67,6 +68,7 @@ class LiveDriver:
         committed: partition -> the offset that Kafka holds for this group, as far as this worker knows.
         ends: partition -> the end of the log, as far as faust knows it.
         store_away: why the store does not answer; "" while it does.
+        ages_ms: for the last micro-batches the age of their oldest event once it was applied.
         mended: events that faust skipped and that were read by hand.
 
     Args:
@@ -90,6 +92,7 @@ class LiveDriver:
         self.committed: dict[int, int] = {}
         self.ends: dict[int, int] = {}
         self.store_away = ""
+        self.ages_ms: deque[int] = deque(maxlen=1_000)
         self.group = group_of(settings.namespace, generation.name)
         self.outcomes = ingestion.outcomes
         self._settings, self._generation, self._ingestion = settings, generation, ingestion
@@ -202,6 +205,8 @@ class LiveDriver:
                 self.taken += len(taken)
                 await asyncio.to_thread(self._ingestion.take, taken)
                 await self._advance(0)
+                if not self.store_away:
+                    self.ages_ms.append(time.time_ns() // 1_000_000 - min(record.timestamp_ms for record in taken))
         # `_tick` goes on with it, and its thread cannot set an asyncio.Event
         while (self.store_away or self._ingestion.pending > self._settings.pending) and not self._stopping:  # noqa: ASYNC110
             await asyncio.sleep(_TICK_S)

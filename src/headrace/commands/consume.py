@@ -1,16 +1,19 @@
 """Turn the events of a topic into state in Redis, until stopped."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
+from prometheus_client import CollectorRegistry
 
 from headrace.commands.brokers import speaking_to
 from headrace.commands.consumption import Consumption, Stopped, consumption, quieten_kafka, worker_name
 from headrace.commands.options import bootstrap_servers, namespace, redis_url, show_configuration
 from headrace.commands.recipes import current_or_first, durability, recipe_flags, redis_settings, topic
 from headrace.streams.bulk import BulkDriver, BulkSettings
+from headrace.streams.consumer_meters import ConsumerMeters, serve_meters
 from headrace.streams.redis_generations import Generations
 from headrace.streams.watch import Watch
 
@@ -29,6 +32,18 @@ if TYPE_CHECKING:
     default="live",
     help="live: faust-streaming, some hundred events at a time; bulk: kafka-python, thousands. They leave equal state.",
 )
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Answer /metrics and /livez on this port of 127.0.0.1; 0: do not.",
+)
+@click.option(
+    "--stall-seconds",
+    type=click.FloatRange(1),
+    default=60.0,
+    help="/livez fails when a partition with records waiting stands still for longer: let the supervisor restart it.",
+)
 @durability
 @recipe_flags
 def command(
@@ -39,6 +54,8 @@ def command(
     driver: str,
     durability: str,
     replicas: int,
+    metrics_port: int,
+    stall_seconds: float,
     **flags: Any,
 ) -> None:
     """Turn the events of a topic into state in Redis, until SIGTERM or SIGINT.
@@ -50,6 +67,7 @@ def command(
     show_configuration()
     quieten_kafka()
     stopped = Stopped()
+    meters = _meters(topic, metrics_port, stall_seconds)
     settings = redis_settings(redis_url, durability, replicas, worker_name())
     while not stopped():
         with speaking_to(bootstrap_servers), Generations(settings, namespace) as generations:
@@ -59,7 +77,7 @@ def command(
             watch = Watch(Generations(settings, namespace), generation, bootstrap_servers)
             watch.start()
             try:
-                _driver(driver, pieces, bootstrap_servers, namespace, partial(_ended, stopped, watch)).run()
+                _driver(driver, pieces, (bootstrap_servers, namespace), partial(_ended, stopped, watch), meters).run()
             finally:
                 watch.end()
                 pieces.close()
@@ -73,11 +91,31 @@ def _ended(stopped: Stopped, watch: Watch) -> bool:
     return stopped() or watch.verdict
 
 
+def _meters(topic: str, port: int, stall_s: float) -> ConsumerMeters:
+    """The metrics, and where a port is given the server that shows them."""
+    registry = CollectorRegistry()
+    meters = ConsumerMeters(registry, topic, stall_s)
+
+    def alive() -> str:
+        if meters.stalled:
+            return f"partitions {meters.stalled} have records waiting and have stood still for {stall_s:.0f} s"
+        silent_s = time.monotonic() - meters.looked_s
+        return f"the driver has said nothing for {silent_s:.0f} s" if silent_s > stall_s else ""
+
+    if port:
+        try:
+            serve_meters(registry, alive, port)
+        except OSError as error:
+            raise click.ClickException(f"--metrics-port {port}: {error.strerror}. Take another one.") from error
+    return meters
+
+
 def _driver(
-    name: str, pieces: Consumption, bootstrap: str, namespace: str, stop: Callable[[], bool]
+    name: str, pieces: Consumption, where: tuple[str, str], stop: Callable[[], bool], meters: ConsumerMeters
 ) -> "BulkDriver | LiveDriver":
+    """The driver of a name; where is (brokers, namespace)."""
     if name == "bulk":
-        return BulkDriver(BulkSettings(bootstrap, namespace), pieces.generation, pieces.ingestion, stop)
+        return BulkDriver(BulkSettings(*where), pieces.generation, pieces.ingestion, stop, meters)
     from headrace.streams.live import LiveDriver, LiveSettings  # faust takes a second to load: only who wants it waits
 
-    return LiveDriver(LiveSettings(bootstrap, namespace), pieces.generation, pieces.ingestion, stop)
+    return LiveDriver(LiveSettings(*where), pieces.generation, pieces.ingestion, stop, meters)
