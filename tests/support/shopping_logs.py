@@ -9,7 +9,18 @@ as runs), clicks without a search, views without a query, and records that canno
 from dataclasses import dataclass, replace
 from random import Random
 
-from headrace.streams.events import Cart, Click, EventLimits, Impression, Purchase, Query, ShopperEvent, View, encode
+from headrace.streams.events import (
+    Cart,
+    Click,
+    EventLimits,
+    Impression,
+    Purchase,
+    Query,
+    ShopperEvent,
+    Touch,
+    View,
+    encode,
+)
 from headrace.streams.identity import DAY_MS
 from headrace.streams.ingestion import Record, Source
 from headrace.streams.keys import source_token
@@ -29,9 +40,12 @@ SMALL = StateBounds(
     window_days=4,
     floor=2,
 )
-"""Bounds so small that a short log meets each of them; those of size (items of a query, bytes of an item) stay large."""
+"""Bounds so small that a short log meets each of them; items of a query and bytes of an item stay large."""
 
 LIMITS = EventLimits()
+
+KINDS = ("query", "impression", "click", "cart", "purchase", "view")
+TOUCHES: dict[str, type[Touch]] = {"click": Click, "cart": Cart, "purchase": Purchase, "view": View}
 
 UNREADABLE = (b"{", b"", b'{"user_query":1}', None)
 
@@ -135,7 +149,7 @@ class _Author:
         random, shape = self.random, self.shape
         self.number += 1
         name, searches = f"event-{self.number}", self.searches.setdefault(client_id, [])
-        kind = random.choices(["query", "impression", "click", "cart", "purchase", "view"], [20 if self.hasty else 3, 6, 7, 1, 1, 1])[0]
+        kind = random.choices(KINDS, [20 if self.hasty else 3, 6, 7, 1, 1, 1])[0]
         stale = not searches or self.now_ms - searches[-1][1] > 25 * MINUTE_MS
         if kind == "query" or (stale and random.random() < 0.8):
             query_id = f"{client_id}/{len(searches)}"
@@ -149,8 +163,7 @@ class _Author:
             return Impression(name, client_id, query_id, at_ms, tuple(shown), tuple(range(1, len(shown) + 1)))
         if kind == "view" and random.random() < 0.5:
             query_id = ""
-        touch = {"click": Click, "cart": Cart, "purchase": Purchase, "view": View}[kind]
-        return touch(name, client_id, query_id, at_ms, f"item-{random.randrange(shape.items)}", None)
+        return TOUCHES[kind](name, client_id, query_id, at_ms, f"item-{random.randrange(shape.items)}", None)
 
 
 def make_log(random: Random, shape: LogShape) -> list[list[Record]]:
