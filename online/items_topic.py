@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 POLL_MS: Final = 500
 RECORDS: Final = 500
 AGAIN_S: Final = 2.0
+BOOTSTRAP_MS: Final = 3_000
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class ItemsTopic:
         """Ends the thread, within a few seconds."""
         self._ending.set()
         if self._thread is not None:
-            self._thread.join(10.0)
+            self._thread.join(2 * BOOTSTRAP_MS / 1000)
 
     def _run(self) -> None:
         from kafka.errors import KafkaError
@@ -65,7 +66,10 @@ class ItemsTopic:
         from kafka import KafkaConsumer, TopicPartition
 
         consumer = KafkaConsumer(
-            bootstrap_servers=self.bootstrap_servers.split(","), enable_auto_commit=False, max_poll_records=RECORDS
+            bootstrap_servers=self.bootstrap_servers.split(","),
+            bootstrap_timeout_ms=BOOTSTRAP_MS,
+            enable_auto_commit=False,
+            max_poll_records=RECORDS,
         )
         try:
             numbers = consumer.partitions_for_topic(self.topic)

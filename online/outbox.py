@@ -20,7 +20,9 @@ from headrace.streams.feature_log import Served
 log = logging.getLogger(__name__)
 
 Count = Callable[[str], None]
-CLOSE_S = 5.0
+CLOSE_S = 3.0
+IMPATIENT = {"max_block_ms": 3_000, "bootstrap_timeout_ms": 3_000}
+"""A broker that is away is heard of in seconds, also by who wants to end."""
 
 
 class FeatureLog(Protocol):
@@ -114,9 +116,7 @@ class KafkaFeatureLog:
 
     def _connect(self) -> Any:
         try:
-            return new_producer(
-                self.bootstrap_servers, acks=1, enable_idempotence=False, linger_ms=20, max_block_ms=5_000
-            )
+            return new_producer(self.bootstrap_servers, acks=1, enable_idempotence=False, linger_ms=20, **IMPATIENT)
         except StoreUnavailable as error:
             log.warning("feature log: %s; answers go on, nothing is learned from them", error)
             time.sleep(1.0)  # while it sleeps the buffer fills, and what does not fit is counted as dropped
@@ -205,8 +205,7 @@ class EventSink:
                     self.bootstrap_servers,
                     acks="all",
                     linger_ms=1,
-                    max_block_ms=wait_ms,
-                    bootstrap_timeout_ms=wait_ms,
+                    **IMPATIENT,
                     request_timeout_ms=wait_ms // 2,
                     delivery_timeout_ms=wait_ms,
                 )

@@ -1,0 +1,153 @@
+"""A real worker over real Kafka: texts in, features and events out, the student at work."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from headrace.local.kafka import LocalKafka
+from headrace.local.valkey import LocalValkey
+from headrace.models.features import FEATURES
+from headrace.streams import feature_log
+from headrace.streams.events import Click, EventLimits, ItemChanged, decode, encode
+from headrace.streams.feature_log import FeatureLogLimits
+from headrace.streams.topics import admin_of, all_topics, create_topics
+from serving import Worker, serving
+from tiny_models import head, publish_tiny
+
+
+class Topics:
+    """Topics of one test."""
+
+    def __init__(self, server: LocalKafka, suffix: str) -> None:
+        self.bootstrap = server.bootstrap
+        self.suffix = suffix
+        with admin_of(server.bootstrap) as admin:
+            create_topics(admin, all_topics(2, 1, suffix=f".{suffix}"))
+
+    def name(self, stem: str) -> str:
+        return f"{stem}.{self.suffix}"
+
+    def flags(self) -> list[str]:
+        topics = {"--events-topic": "search.events.v1", "--items-topic": "search.items.v1"}
+        topics["--features-topic"] = "search.features.v1"
+        named = [part for flag, stem in topics.items() for part in (flag, self.name(stem))]
+        return ["--bootstrap-servers", self.bootstrap, *named]
+
+    def put_items(self, *items: tuple[str, str | None]) -> None:
+        producer = KafkaProducer(bootstrap_servers=self.bootstrap)
+        for item, title in items:
+            value = encode(ItemChanged(item, 1_700_000_000_000, title, "", {}, None)) if title is not None else None
+            producer.send(self.name("search.items.v1"), key=item.encode(), value=value)
+        producer.flush(10)
+        producer.close()
+
+    def records(self, stem: str, count: int) -> list[Any]:
+        """The first records of a topic, waited for."""
+        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
+        partitions = [TopicPartition(self.name(stem), number) for number in range(2)]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        found: list[Any] = []
+        until = time.monotonic() + 20
+        while len(found) < count and time.monotonic() < until:
+            for batch in consumer.poll(timeout_ms=200).values():
+                found += batch
+        consumer.close()
+        return found
+
+
+@pytest.fixture
+def topics(kafka: LocalKafka, topic_suffix: str) -> Topics:
+    return Topics(kafka, topic_suffix)
+
+
+@pytest.fixture
+def worker(tmp_path: Path, topics: Topics, valkey: LocalValkey, namespace: str) -> Iterator[Worker]:
+    repository = tmp_path / "models"
+    publish_tiny(repository, 0, student_seed=1)
+    topics.put_items(("a", "red shoe"), ("b", "blue hat"), ("c", "warm coat"), ("c", None))
+    with serving(tmp_path, repository, valkey.url, "--namespace", namespace, "--trust-now", *topics.flags()) as running:
+        running.wait(lambda: bool(running.ready()["items_caught_up"]))
+        yield running
+
+
+def test_items_with_a_text_get_a_students_score_and_the_others_are_named(worker: Worker, topics: Topics) -> None:
+    worker.wait(lambda: worker.rank("red shoe", ["a", "b"]).json()["student"] == "computed")
+    said = worker.rank("red shoe", ["b", "a", "c", "never"], explain=True).json()
+    assert said["student"] == "partial"
+    assert (said["no_text"], said["pending"]) == (2, 0)
+    assert said["missing"]["student"] == 2
+    by_id = {item["id"]: item for item in said["items"]}
+    assert by_id["a"]["features"]["student"] == pytest.approx(1.0, abs=1e-3)  # the same words as the query's
+    assert said["order"][0] == 1
+    assert "student" in by_id["never"]["missing"] and "student" in by_id["c"]["missing"]
+    assert worker.rank("red shoe", ["c", "never"]).json()["student"] == "absent"
+    topics.put_items(("d", "red shoe"), ("a", None))
+    worker.wait(lambda: worker.rank("red shoe", ["d"]).json()["student"] == "computed")
+    worker.wait(lambda: worker.rank("red shoe", ["a"]).json()["student"] == "absent")
+    assert worker.metric('headrace_catalogue_records_total{result="applied"}') == 6
+
+
+def test_what_was_served_is_logged_as_it_was_scored(worker: Worker, topics: Topics) -> None:
+    worker.wait(lambda: worker.rank("red shoe", ["a", "b"]).json()["student"] == "computed")
+    items = [{"id": "b", "price": 3.0}, "a", "zz", "a"]
+    said = worker.rank("red  SHOE", items, client_id="c", query_id="q", now_ms=1_700_000_000_000).json()
+    assert said["logged"] is True
+    assert worker.rank("red shoe", ["a"], client_id="c").json()["logged"] is False  # no search could name it
+    [record] = topics.records("search.features.v1", 1)
+    assert (record.key, record.timestamp) == (b"c", 1_700_000_000_000)
+    served = feature_log.decode(record.value, FeatureLogLimits())
+    assert (served.request_id, served.client_id, served.query_id) == (said["request_id"], "c", "q")
+    assert served.items == ("b", "a", "zz")  # each once, as the log wants it
+    assert served.names == feature_log.names_digest(FEATURES)
+    assert served.version == said["model"]["version"]
+    features = feature_log.features_of(served)
+    assert head().score(features).tolist() == feature_log.scores_of(served).tolist() == said["scores"][:3]
+    assert features[0, FEATURES.index("student")] != 0
+    worker.wait(lambda: worker.metric('headrace_feature_log_total{result="sent"}') == 1)
+
+
+def test_events_are_in_kafka_when_the_answer_comes(worker: Worker, topics: Topics) -> None:
+    good = Click("e1", "shopper", "q", int(time.time() * 1000), "a", 1)
+    body = [json.loads(encode(good)), {"action_name": "click"}, 5]
+    reply = worker.call("POST", "/v1/events", body)
+    assert reply.status == 202
+    said = reply.json()
+    assert said["accepted"] == 1
+    assert [(one["index"], one["reason"]) for one in said["refused"]] == [(1, "missing"), (2, "wrong_type")]
+    [record] = topics.records("search.events.v1", 1)
+    assert record.key == b"shopper"
+    assert decode(record.value, EventLimits()) == good
+    assert worker.call("POST", "/v1/events", b"nonsense").status == 400
+    assert worker.call("POST", "/v1/events", []).json() == {"accepted": 0, "refused": []}
+
+
+def test_a_broker_that_is_away_costs_no_answer(tmp_path: Path, valkey: LocalValkey) -> None:
+    repository = tmp_path / "models"
+    publish_tiny(repository, 0)
+    with serving(tmp_path, repository, valkey.url, "--bootstrap-servers", "127.0.0.1:1", "--log-buffer", "2") as worker:
+        replies = [worker.rank(client_id="c", query_id="q") for _ in range(20)]
+        assert {reply.status for reply in replies} == {200}
+        assert any(reply.json()["logged"] is False for reply in replies)  # and each answer says so
+        assert worker.metric('headrace_feature_log_total{result="dropped"}') >= 1
+        event = json.loads(encode(Click("e1", "shopper", "q", 1_700_000_000_000, "a", 1)))
+        assert worker.call("POST", "/v1/events", [event]).status == 503
+        assert worker.stop() == 0
+
+
+def test_vectors_are_kept_within_their_bound(tmp_path: Path, topics: Topics, valkey: LocalValkey) -> None:
+    repository = tmp_path / "models"
+    publish_tiny(repository, 0, student_seed=1)
+    topics.put_items(*((f"item-{number}", f"red shoe {number}") for number in range(300)))
+    with serving(tmp_path, repository, valkey.url, *topics.flags()) as worker:
+        items = [f"item-{number}" for number in range(300)]
+        worker.wait(lambda: worker.rank(items=items).json()["student"] == "computed")
+        assert worker.metric('headrace_catalogue_items{kind="vectors"}') >= 300
+        scores = worker.rank(items=items).json()["scores"]
+        assert np.isfinite(scores).all()
