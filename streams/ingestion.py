@@ -115,7 +115,9 @@ class Ingestion:
             batch.entries = {key: entries for key, entries in batch.entries.items() if key[0] in positions}
             batch.rejected = [pair for pair in batch.rejected if pair[0].partition in positions]
             batch.positions = {part: offset for part, offset in batch.positions.items() if part in positions}
-        self._acknowledged = {part: offset for part, offset in self._acknowledged.items() if part in positions}
+        self._acknowledged = {
+            part: max(offset, positions[part]) for part, offset in self._acknowledged.items() if part in positions
+        }
         self._committed = dict(positions)
 
     def take(self, records: Sequence[Record]) -> None:

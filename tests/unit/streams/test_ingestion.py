@@ -27,3 +27,11 @@ def test_nothing_below_what_is_committed_is_acknowledged() -> None:
     ingestion.assigned({0: 5})  # meanwhile another worker had the partition
     assert ingestion.advance()
     assert ingestion.acknowledged().get(0, 5) == 5
+
+
+def test_a_partition_that_comes_back_is_not_acknowledged_below_its_new_position() -> None:
+    ingestion = an_ingestion([])
+    ingestion.take([unreadable(0)])
+    assert ingestion.advance()
+    ingestion.assigned({0: 5})  # lost and won again unheard; another worker had it in between
+    assert ingestion.acknowledged().get(0, 5) == 5
