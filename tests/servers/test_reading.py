@@ -46,6 +46,7 @@ def test_a_reading_equals_the_facts(valkey: LocalValkey, namespace: str) -> None
     assert read_edges > 4
     assert read_copies > 4
     fact = next(fact for fact in facts.shoppers if fact.name == shopper_name("shopper-0"))
+    assert found.shopper is not None
     assert found.shopper.fence == fact.shopper.fence
     assert found.sequence.tobytes() == sequences.newest(fact.log, SMALL.sequence).tobytes()
     wire.close()
