@@ -5,7 +5,7 @@ step of a session. `search for *`, `filter selection` and `change of sort order`
 views, a `clickout item` is a list with prices and the click on one of its items.
 
 The log names no query, so a search's text is put together from what the shopper had chosen: the place last searched
-for in the session, the city, the filters. Many sessions begin behind their search, and some lists belong to a city or to
+for in the session, the city, the filters. Many sessions begin behind their search, and some lists belong to a city or
 filters that no search announced: there a search is put in, at the same time, before the step that needs it. So is one
 where the last search is more than 30 minutes old: the list that a shopper sees after that was asked for again.
 """
