@@ -14,13 +14,19 @@ from typing import Any, Final, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
-from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from kafka.errors import (
+    KafkaError,
+    LogTruncationError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
+)
 from kafka.structs import OffsetAndMetadata
 
 from headrace import SourceChanged
 from headrace.streams.generations import Generation, check_positions, group_of
 from headrace.streams.ingestion import Ingestion, Record
-from headrace.streams.topics import BOOTSTRAP_MS
+from headrace.streams.topics import BOOTSTRAP_MS, check_source, source_of
 
 log = logging.getLogger(__name__)
 
@@ -178,9 +184,10 @@ class BulkDriver:
             polled = self._consumer.poll(timeout_ms=wait_ms, max_records=self._settings.batch)
         except NoOffsetForPartitionError:
             return []  # a new group: `_welcome` seeks
-        except OffsetOutOfRangeError as error:
-            self._membership.fresh = True  # looks where the log begins now, and says what is gone
+        except (OffsetOutOfRangeError, LogTruncationError, UnknownTopicOrPartitionError) as error:
             log.warning("%s: %s", self._topic, error)
+            check_source(self._generation.source, source_of(self._settings.bootstrap, self._topic))
+            self._membership.fresh = True  # `_welcome` looks at where the log begins and ends now
             return []
         if polled:
             self._check_topic()
