@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from served_logs import Wire, searches, send, wire
 
 KILLED = Path(__file__).parent.parent / "support" / "refresh_killed.py"
 PARTITIONS = 2
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 class Learner:
@@ -96,13 +96,16 @@ class Running:
         return self.text().split("status: ")[1].split("/status")[0]
 
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url() + path, timeout=DEADLINE_S) as answer:
+        with urllib.request.urlopen(self.url() + path, timeout=3 * DEADLINE_S) as answer:
             body: bytes = answer.read()
         return body
 
     def until(self, ends: str) -> dict[str, Any]:
         """The status once everything up to these offsets was seen."""
-        status: dict[str, Any] = msgspec.json.decode(self.get(f"/status?until={ends}&timeout_ms=20000"))
+        try:
+            status: dict[str, Any] = msgspec.json.decode(self.get(f"/status?until={ends}&timeout_ms=60000"))
+        except urllib.error.HTTPError as late:
+            raise AssertionError(late.read().decode() + self.text()) from late
         return status
 
     def end(self) -> int:
@@ -238,6 +241,44 @@ def test_a_second_learner_is_refused_and_a_zombie_can_neither_publish_nor_write(
     assert checkpoint.planned() is None
     assert checkpoint.state().course.learned == 63
     checkpoint.close()
+
+
+def test_heads_come_by_time_too_and_a_replay_decides_at_the_same_places(learner: Learner) -> None:
+    running = learner.start("--every-seconds", "0.3", "--every-examples", "0")
+    for at in range(0, 90, 30):
+        learner.send([wire(record) for record in searches(at, 30)])
+        status = running.until(learner.ends())
+        deadline_s = time.monotonic() + DEADLINE_S
+        while status["progressive"]["since_decision"]["examples"] or not status["published"]:
+            assert time.monotonic() < deadline_s, running.text()
+            time.sleep(0.05)
+            status = running.until("")
+    assert 3 <= status["published"] <= 9
+    time.sleep(0.7)
+    assert running.until("")["published"] == status["published"], "without a new example nothing new is published"
+    assert running.end() == 0
+    replayed = learner.replays()
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+
+
+@pytest.mark.timeout(180)
+def test_a_kafka_that_dies_and_comes_back_costs_time_and_nothing_else(
+    new_kafka: Callable[[], LocalKafka], topic_suffix: str, tmp_path: Path
+) -> None:
+    kafka = new_kafka()
+    with ExitStack() as ending:
+        learner = Learner(kafka.bootstrap, topic_suffix, tmp_path, ending)
+        running = learner.start("--labels")
+        learner.send([wire(record) for record in searches(0, 30)])
+        assert running.until(learner.ends())["examples"] == 23
+        kafka.kill()
+        time.sleep(1.0)
+        kafka.start()
+        learner.send([wire(record) for record in searches(30, 30)])
+        assert running.until(learner.ends())["examples"] == 53
+        assert running.end() == 0, running.text()
+        replayed = learner.replays()
+        assert replayed.returncode == 0, replayed.stdout + replayed.stderr
 
 
 def test_other_settings_and_another_log_are_refused_with_a_sentence(learner: Learner) -> None:

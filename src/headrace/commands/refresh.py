@@ -23,9 +23,10 @@ from headrace.online.label_sink import KafkaLabels
 from headrace.online.progress import GuardSettings
 from headrace.online.publisher import Hold, Publisher, champions_head
 from headrace.online.refresh import Pace, Refresh, replay
-from headrace.online.rounds import End, Rounds, Rules, beginning
+from headrace.online.rounds import End, FeatureLimits, Rounds, Rules, beginning
 from headrace.online.tail import Tail
 from headrace.streams import topics
+from headrace.streams.events import EventLimits
 from headrace.streams.held import PendingLimits
 from headrace.streams.labels import Windows
 from headrace.streams.topics import Source as Log
@@ -49,6 +50,8 @@ class Flags:
     cart_window_s: float
     purchase_window_s: float
     hold_s: float
+    late_hours: float
+    future_minutes: float
     max_pending: int
     max_pending_mb: int
     max_closed: int
@@ -73,6 +76,10 @@ class Flags:
             pending=PendingLimits(
                 searches=self.max_pending, held_bytes=1_000_000 * self.max_pending_mb, closed=self.max_closed
             ),
+            events=EventLimits(
+                late_ms=round(3_600_000 * self.late_hours), future_ms=round(60_000 * self.future_minutes)
+            ),
+            features=FeatureLimits(future_ms=round(60_000 * self.future_minutes)),
             course=CourseSettings(
                 every_examples=self.every_examples,
                 guard=GuardSettings(lists=self.guard_lists, margin=self.guard_margin),
@@ -122,6 +129,12 @@ class Flags:
     type=click.FloatRange(0),
     default=60.0,
     help="* How far events may come out of order before they are late; lists are learned so much later.",
+)
+@click.option(
+    "--late-hours", type=click.FloatRange(0), default=24.0, help="* As `consume` has it: older events are late."
+)
+@click.option(
+    "--future-minutes", type=click.FloatRange(0), default=5.0, help="* As `consume` has it: newer ones are bad."
 )
 @click.option(
     "--max-pending", type=click.IntRange(1), default=200_000, help="* Searches held; the oldest leaves, counted."

@@ -30,6 +30,7 @@ def test_an_event_from_the_future_moves_no_clock() -> None:
 
 
 def test_it_never_goes_back() -> None:
-    clocks = Clocks(0, {A: 100}, watermark_ms=100)
+    clocks = Clocks(0, {A: 100, B: 30}, watermark_ms=100)
     clocks.see(A, 30, 30)
     assert clocks.advance([B]) == 100
+    assert Clocks(0, clocks.clocks_ms).advance([B]) == 30
