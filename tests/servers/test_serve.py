@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -251,7 +252,7 @@ def test_a_deadline_is_kept_though_the_store_hangs(
         worker.wait(lambda: worker.rank().json()["degraded"] is None)
 
 
-def asking(worker: Worker, replies: list[Reply], **more: object) -> threading.Thread:
+def asking(worker: Worker, replies: list[Reply], **more: Any) -> threading.Thread:
     thread = threading.Thread(target=lambda: replies.append(worker.rank(**more)))
     thread.start()
     return thread
