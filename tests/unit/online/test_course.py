@@ -54,7 +54,7 @@ def test_every_example_is_scored_by_the_weights_from_before_it() -> None:
         features, clicked, head = features_of(one), clicked_of(one), learner.head()
         own = seen(head.margin(features), head.score(features), clicked)
         by_hand = add(by_hand, own, seen(cold.margin(features), cold.score(features), clicked))
-        learner.learn(features, clicked)
+        learner.learn(features, clicked, np.array(one.positions, np.int64))
     assert found.total == found.since == by_hand
     assert found.state().learner == learner.to_bytes()
     after = seen(
