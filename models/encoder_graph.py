@@ -2,6 +2,10 @@
 
     input_ids, attention_mask int64 [B, T] -> embedding float32 [B, D], rows of unit length
 
+Written as one file, or as a chain of small files, one for the embeddings and one for each layer, that hand rows on:
+onnxruntime holds Python's lock while it opens a file, 125 ms for the whole of MiniLM, which a worker that swaps models
+under load would feel; a link of the chain takes 10 ms, and requests go on in between.
+
 Letters: B texts, T tokens (padding included), R = B T rows, D dimensions, H heads, K dimensions of a head, I inputs and
 O outputs of a linear map.
 
@@ -28,7 +32,8 @@ Precision = Literal["int8", "fp32"]
 
 OPSET = 20
 IR_VERSION = 9
-INPUTS = ("input_ids", "attention_mask")
+EMBEDDINGS = -1
+"""Stands where the number of a layer would."""
 MASKED = -10_000.0
 """Added to the attention score of padding: its softmax is then exactly 0 in float32."""
 
@@ -83,7 +88,7 @@ class _Encoder:
         self.shape = shape
         self.precision = precision
         self.graph = _Graph()
-        size = self.graph.add("Shape", "input_ids")
+        size = self.graph.add("Shape", "attention_mask")
         self.tokens = self.graph.add("Slice", size, *map(self.graph.sizes, (1, 2)))
         width = shape.dimensions // shape.heads
         self.by_head = self.graph.add("Concat", size, self.graph.sizes(3, shape.heads, width), axis=0)
@@ -180,37 +185,62 @@ class _Encoder:
         length = graph.add("Max", graph.add("ReduceL2", total, graph.sizes(-1), keepdims=1), graph.number(1e-12))
         return graph.add("Div", total, length)
 
-    def build(self) -> onnx.GraphProto:
-        graph = self.graph
+    def build(self, layers: range) -> onnx.GraphProto:
+        """The graph of some layers, where -1 is the embeddings; the last layer is followed by the pooling."""
+        graph, width = self.graph, self.shape.dimensions
+        tokens = ["B", "T"]
+        inputs = [helper.make_tensor_value_info("attention_mask", TensorProto.INT64, tokens)]
         present = graph.add("Cast", "attention_mask", to=TensorProto.FLOAT)
         absent = graph.add("Sub", graph.number(1.0), graph.add("Unsqueeze", present, graph.sizes(1, 2)))
         mask = graph.add("Mul", absent, graph.number(MASKED))
-        rows = self.embedded()
-        for number in range(self.shape.layers):
+        rows = "rows"
+        if EMBEDDINGS in layers:
+            inputs.append(helper.make_tensor_value_info("input_ids", TensorProto.INT64, tokens))
+            rows = self.embedded()
+        else:
+            inputs.append(helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["R", width]))
+        for number in layers[1:] if EMBEDDINGS in layers else layers:
             rows = self.layer(f"encoder.layer.{number}", rows, mask)
-        pooled = self.pooled(rows, present)
-        graph.nodes.append(helper.make_node("Identity", [pooled], ["embedding"], name="embedding"))
-        inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "T"]) for name in INPUTS]
-        output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["B", self.shape.dimensions])
+        if layers.stop == self.shape.layers:
+            rows = self.pooled(rows, present)
+            output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["B", width])
+        else:
+            output = helper.make_tensor_value_info("next_rows", TensorProto.FLOAT, ["R", width])
+        graph.nodes.append(helper.make_node("Identity", [rows], [output.name], name=output.name))
         return helper.make_graph(graph.nodes, "encoder", inputs, [output], list(graph.constants.values()))
 
 
-def encoder_model(tensors: Mapping[str, Floats], shape: EncoderShape, precision: Precision) -> bytes:
-    """An ONNX file of the encoder; the same arrays give the same bytes.
+def encoder_model(
+    tensors: Mapping[str, Floats], shape: EncoderShape, precision: Precision, layers: range | None = None
+) -> bytes:
+    """An ONNX file of the encoder, or of some of its layers; the same arrays give the same bytes.
 
     Args:
         tensors: the weights by their names in a BERT checkpoint, float32.
         shape: the sizes of the checkpoint.
         precision: ``int8`` to serve; ``fp32`` to compare with.
+        layers: all, unless given, -1 being the embeddings; see ``encoder_chain``.
 
     Raises:
         KeyError: an array is missing.
     """
     model = helper.make_model(
-        _Encoder(tensors, shape, precision).build(),
+        _Encoder(tensors, shape, precision).build(range(EMBEDDINGS, shape.layers) if layers is None else layers),
         producer_name="headrace",
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)],
         ir_version=IR_VERSION,
     )
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def encoder_chain(tensors: Mapping[str, Floats], shape: EncoderShape, precision: Precision) -> dict[str, bytes]:
+    """The encoder as files to be run in the order of their names: ``model-00.onnx`` (embeddings), ``model-01.onnx``...
+
+    Each takes ``attention_mask`` and, but for the first, as ``rows`` what the one before gave as ``next_rows``, float32
+    [R, D]; the last gives ``embedding``.
+    """
+    return {
+        f"model-{number + 1:02}.onnx": encoder_model(tensors, shape, precision, range(number, number + 1))
+        for number in range(EMBEDDINGS, shape.layers)
+    }

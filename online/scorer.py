@@ -8,8 +8,10 @@ A text's vector depends on the text alone (law 6): rows are quantised one by one
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -17,7 +19,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from headrace import BundleMismatch
+from headrace import BundleError, BundleMismatch
 from headrace.models.bundle import GoldenRequest, Part, open_part
 
 Floats = NDArray[np.float32]
@@ -60,7 +62,7 @@ class Encoder:
         self.config: Final = _config(self.part)
         self.batch_tokens: Final = batch_tokens
         self._tokenizer = _tokenizer(self.part, self.config)
-        self._session = _session(self.part)
+        self._links = _chain(self.part)
         self._try()
         # Batches side by side rather than threads inside each: they are small, so the latter hardly gains.
         # The pool's threads end with the last reference to it.
@@ -80,12 +82,20 @@ class Encoder:
 
         def fill(chosen: Ints) -> None:
             ids, mask = padded([rows[index] for index in chosen])
-            vectors[chosen] = self._session.run(["embedding"], {"input_ids": ids, "attention_mask": mask})[0]
+            vectors[chosen] = self.run(ids, mask)
 
         cuts = batches([len(row) for row in rows], self.batch_tokens)
         run = map if self._pool is None or len(cuts) < 2 else self._pool.map
         for _ in run(fill, reversed(cuts)):  # the longest first, so that the threads end at about the same time
             pass
+        return vectors
+
+    def run(self, ids: Ints, mask: Ints) -> Floats:
+        """The vectors of one padded batch, float32 [B, D], from ids and mask, int64 [B, T]."""
+        values: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+        for link in self._links:
+            values[link.gives] = link.session.run([link.output], {name: values[name] for name in link.inputs})[0]
+        vectors: Floats = values["embedding"]
         return vectors
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
@@ -99,11 +109,11 @@ class Encoder:
         last = self._tokenizer.get_vocab_size() - 1
         ids, mask = padded([[last] * self.config.max_tokens])
         try:
-            vectors = self._session.run(["embedding"], {"input_ids": ids, "attention_mask": mask})[0]
+            vectors = self.run(ids, mask)
         except Exception as error:  # as in _session
-            raise BundleMismatch(f"model.onnx of part {self.part.digest} does not run: {error!s:.300}") from error
+            raise BundleMismatch(f"the model of part {self.part.digest} does not run: {error!s:.300}") from error
         if vectors.shape != (1, self.config.dimensions) or not abs(np.linalg.norm(vectors) - 1) < 1e-3:
-            raise BundleMismatch(f"model.onnx of part {self.part.digest} gives no unit vectors: build it again")
+            raise BundleMismatch(f"the model of part {self.part.digest} gives no unit vectors: build it again")
 
 
 def cosine(query: Floats, items: Floats) -> Floats:
@@ -184,11 +194,20 @@ def _config(part: Part) -> EncoderConfig:
 
 
 def _tokenizer(part: Part, config: EncoderConfig) -> Tokenizer:
+    try:
+        return _shared_tokenizer(part.read("vocab.txt", VOCABULARY_BYTES), config)
+    except ValueError as error:
+        raise BundleMismatch(f"vocab.txt of part {part.digest} {error}: build it again") from error
+
+
+@lru_cache(maxsize=2)
+def _shared_tokenizer(content: bytes, config: EncoderConfig) -> Tokenizer:
+    # Shared, since a new student mostly comes with the old vocabulary, and Python's lock is held for 20 ms here.
     # What is not UTF-8 becomes a word that no text has.
-    words = part.read("vocab.txt", VOCABULARY_BYTES).decode("utf-8", "replace").split("\n")
+    words = content.decode("utf-8", "replace").split("\n")
     vocabulary = {word: number for number, word in enumerate(words) if word}
     if not {"[PAD]", "[UNK]", "[CLS]", "[SEP]"} <= vocabulary.keys() or vocabulary["[PAD]"] != 0:
-        raise BundleMismatch(f"vocab.txt of part {part.digest} is not a BERT vocabulary: build it again")
+        raise ValueError("is not a BERT vocabulary")
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -211,7 +230,34 @@ def products_overflow(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         return True
 
 
-def _session(part: Part) -> onnxruntime.InferenceSession:
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """One file of a part's chain: what it reads by name, what it gives, and how the next one calls that."""
+
+    session: onnxruntime.InferenceSession
+    inputs: tuple[str, ...]
+    output: str
+    gives: str
+
+
+def _chain(part: Part) -> list[_Link]:
+    names = sorted(name for name in part.files if name.startswith("model") and name.endswith(".onnx"))
+    if not names:
+        raise BundleMismatch(f"part {part.digest} has no model.onnx: build it again")
+    links, known = [], {"input_ids", "attention_mask"}
+    for name in names:
+        session = _session(part, name)
+        inputs = tuple(value.name for value in session.get_inputs())
+        outputs = [value.name for value in session.get_outputs()]
+        wanted = "embedding" if name == names[-1] else "next_rows"
+        if not known.issuperset(inputs) or outputs != [wanted]:
+            raise BundleMismatch(f"{name} of part {part.digest} has other inputs or outputs: build it again")
+        links.append(_Link(session, inputs, wanted, wanted.removeprefix("next_")))
+        known.add("rows")
+    return links
+
+
+def _session(part: Part, name: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -223,12 +269,8 @@ def _session(part: Part) -> onnxruntime.InferenceSession:
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(
-            part.read("model.onnx", MODEL_BYTES), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(part.read(name, MODEL_BYTES), options, providers=["CPUExecutionProvider"])
+    except BundleError:
+        raise
     except Exception as error:  # onnxruntime has no error of its own above these
-        raise BundleMismatch(f"model.onnx of part {part.digest} cannot be opened: {error!s:.300}") from error
-    names = {value.name for value in session.get_inputs()}, {value.name for value in session.get_outputs()}
-    if names != ({"input_ids", "attention_mask"}, {"embedding"}):
-        raise BundleMismatch(f"model.onnx of part {part.digest} has other inputs or outputs: build it again")
-    return session
+        raise BundleMismatch(f"{name} of part {part.digest} cannot be opened: {error!s:.300}") from error

@@ -1,11 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
 import bert
-from headrace.models.encoder_graph import Precision, encoder_model, weight_columns
-from headrace.online.scorer import padded
+from headrace.models.encoder_graph import Precision, encoder_chain, encoder_model, weight_columns
+from headrace.models.parts import write_part
+from headrace.online.scorer import Encoder, padded
 from tiny_student import SHAPE, WORDS, tiny_files, tiny_tensors
 
 RANDOM = np.random.default_rng(7)
@@ -37,6 +40,17 @@ def test_rows_know_nothing_of_each_other(precision: Precision) -> None:
     for row, vector in zip(ROWS, together, strict=True):
         np.testing.assert_allclose(vectors(model, [row])[0], vector, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+
+
+def test_the_chain_is_the_whole(tmp_path: Path) -> None:
+    chain = encoder_chain(tiny_tensors(), SHAPE, "int8")
+    assert list(chain) == ["model-00.onnx", "model-01.onnx", "model-02.onnx"]
+    rest = {name: content for name, content in tiny_files().items() if name != "model.onnx"}
+    found = []
+    for files in (chain | rest, tiny_files()):
+        encoder = Encoder(tmp_path / "parts" / write_part(tmp_path, "student", files))
+        found.append(encoder.run(*padded(ROWS)))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
 def test_equal_weights_give_equal_bytes() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from headrace import BundleCorrupt, BundleMismatch
 from headrace.models.bundle import replay, write_part
-from headrace.models.encoder_graph import encoder_model
+from headrace.models.encoder_graph import encoder_chain, encoder_model
 from headrace.online.scorer import Encoder, answer, batches, cosine, golden_requests, padded, products_overflow
 from tiny_student import SHAPE, tiny_files, tiny_tensors
 
@@ -23,6 +23,10 @@ def folder_of(repository: Path, changes: Mapping[str, bytes] | None = None) -> P
 
 def config(**changes: object) -> bytes:
     return msgspec.json.encode(msgspec.json.decode(tiny_files()["config.json"]) | changes)
+
+
+def chain() -> dict[str, bytes]:
+    return encoder_chain(tiny_tensors(), SHAPE, "int8")
 
 
 def nan_model() -> bytes:
@@ -106,11 +110,20 @@ def test_many_threads_may_encode_at_once(folder: Path) -> None:
         ({"model.onnx": b"\x00 no model"}, "cannot be opened"),
         ({"model.onnx": tiny_files()["model.onnx"].replace(b"attention_mask", b"attention_MASK")}, "inputs or outputs"),
         ({"model.onnx": tiny_files()["model.onnx"][:-100]}, "cannot be opened"),
+        ({"model-0.onnx": tiny_files()["model.onnx"]}, "inputs or outputs"),  # two ends
+        ({"model.onnx": chain()["model-01.onnx"]}, "inputs or outputs"),  # no beginning
     ],
 )
 def test_a_part_that_is_no_student_is_a_mismatch(tmp_path: Path, changes: dict[str, bytes], reason: str) -> None:
     with pytest.raises(BundleMismatch, match=reason):
         Encoder(folder_of(tmp_path, changes))
+
+
+def test_a_part_without_a_model_is_a_mismatch(tmp_path: Path) -> None:
+    files = {name: content for name, content in tiny_files().items() if name != "model.onnx"}
+    digest = write_part(tmp_path, "student", files)
+    with pytest.raises(BundleMismatch, match=r"has no model\.onnx"):
+        Encoder(tmp_path / "parts" / digest)
 
 
 def test_a_part_with_a_flipped_byte_is_corrupt(tmp_path: Path) -> None:
