@@ -98,6 +98,7 @@ def test_going_on_from_a_state_is_never_having_stopped() -> None:
         broken.take([example(n)], decide=False)
         broken = Course(broken.settings, broken.state())
     assert broken.state() == straight.state()
+    assert broken.since == straight.since != Tally()
 
 
 def test_a_learner_that_became_worse_is_not_published_and_goes_on_from_the_frozen_weights() -> None:
