@@ -1,6 +1,6 @@
 """The live driver: a faust-streaming application that feeds an `Ingestion`, some hundred events at a time.
 
-faust does the consumer group and the fetching. What must hold does not rest on it (docs/decisions/0009):
+faust does the consumer group and the fetching. What must hold does not rest on it (docs/decisions/0011):
 
 - Nothing is ever raised out of the agent: faust acknowledges what raised. A store that is away is waited for; a bug
   ends the whole worker, and nothing that was not durable is acknowledged.

@@ -8,7 +8,7 @@ import msgspec
 from headrace import SourceChanged, StoreUnavailable
 from headrace.streams.generations import Generation, decode_generation, encode_generation
 from headrace.streams.keys import Keys
-from headrace.streams.redis_store import RedisSettings, RedisStore
+from headrace.streams.redis_store import DurabilityWait, RedisSettings, RedisStore, check_settings
 from headrace.streams.redis_wire import Wire
 from headrace.streams.searches import StateBounds
 
@@ -143,13 +143,17 @@ class Generations:
             raise
 
     def _durable(self) -> None:
+        """Waits until what was written is durable, as far as was asked for."""
         if self.settings.durability == "memory":
             return
-        replicas = self.settings.replicas if self.settings.durability == "replicas" else 0
-        answer = self._call("WAITAOF", 1, replicas, int(self.settings.timeout_s * 500))
-        if not isinstance(answer, list) or answer[0] < 1 or answer[1] < replicas:
+        self._call("PING")
+        assert self._wire is not None
+        sync_s = check_settings(self._wire, self.settings.durability)
+        waiting = DurabilityWait(self._wire, Keys(self.namespace, "any"), self.settings, sync_s)
+        mark = waiting.mark()
+        if waiting.settled(int(self.settings.timeout_s * 1000)) < mark:
             self.close()
-            raise StoreUnavailable(f"Redis did not make the generation's meta durable in time: {answer}")
+            raise StoreUnavailable("Redis did not make the generation's meta durable in time: is its disk slow?")
 
 
 class GenerationStore(RedisStore):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha1
 from importlib.resources import files
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final, Literal, assert_never
 
 from headrace import StoreUnavailable
@@ -29,6 +29,8 @@ GARBAGE_DAYS: Final = 8
 _DAY_MS: Final = 86_400_000
 _MARK_TTL_MS: Final = 86_400_000
 _CHUNK: Final = 1_000
+_SYNC_S: Final = 1.1
+"""Longer than ``appendfsync everysec`` leaves between two syncs, by more than a server's clock is coarse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,11 @@ class RedisStore:
         self.close()
         wire = Wire(self.settings.url, self.settings.timeout_s)
         wire.call([("SCRIPT", "LOAD", source) for source, _ in self._scripts.values()])
-        check_settings(wire, self.settings.durability)
+        sync_s = check_settings(wire, self.settings.durability)
         self._wire = wire
         if self.settings.durability != "memory":
-            self._durability = DurabilityWait(
-                Wire(self.settings.url, self.settings.timeout_s), self.keys, self.settings
-            )
+            waiting = Wire(self.settings.url, self.settings.timeout_s)
+            self._durability = DurabilityWait(waiting, self.keys, self.settings, sync_s)
         self.session += 1
 
     def close(self) -> None:
@@ -175,64 +176,88 @@ class DurabilityWait:
 
     A mark is written after the answers and WAITAOF is asked on the same connection: it covers that connection's own
     writes only, and since the append-only file is one sequence, every write answered before the mark with it.
+
+    With ``appendfsync everysec`` one answer proves nothing: Redis 7.4 and Valkey up to 9.1.2 give it within 100 ms and
+    before any sync (redis/redis#13793; docs/decisions/0010). Two do: a server that answers another mark, written longer
+    after the first answer than it waits between two syncs, has begun and ended a sync in between, and what the first
+    mark covers was in the file by then.
     """
 
-    def __init__(self, wire: Wire, keys: Keys, settings: RedisSettings) -> None:
+    def __init__(self, wire: Wire, keys: Keys, settings: RedisSettings, sync_s: float) -> None:
         self._wire = wire
         self._key = keys.mark(settings.worker)
         self._replicas = settings.replicas if settings.durability == "replicas" else 0
         self._timeout_ms = int(settings.timeout_s * 500)
-        self._asked = self._waiting = self._durable = 0
+        self._sync_s = sync_s
+        self._asked = self._waiting = self._answered = self._durable = 0
+        self._again_s = 0.0
+        self._answers: list[object] = []
 
     def mark(self) -> int:
         """The number of a new mark; sent at once unless an earlier one is still awaited."""
         self._asked += 1
-        if not self._waiting:
-            self._send()
+        self._send_if_due()
         return self._asked
 
     def settled(self, wait_ms: int) -> int:
         """The largest durable mark; waits up to wait_ms for the newest one."""
         until = monotonic() + wait_ms / 1000
-        while self._waiting:
-            left_ms = max(0, int((until - monotonic()) * 1000))
-            if not self._wire.ready(left_ms):
+        while self._durable < self._asked:
+            self._send_if_due()
+            if self._waiting:
+                if not self._wire.ready(max(0, int((until - monotonic()) * 1000))):
+                    break
+                self._answers += self._wire.receive(1)  # one by one: the mark's answer comes long before the wait's
+                if len(self._answers) == 2:
+                    self._take(*self._answers)
+                    self._answers = []
+                continue
+            if self._again_s >= until:
                 break
-            _, answer = self._wire.receive(2)
-            if isinstance(answer, Exception) or not isinstance(answer, list):
-                raise StoreUnavailable(f"Redis does not say what is durable: {answer}")
-            if answer[0] >= 1 and answer[1] >= self._replicas:
-                self._durable = self._waiting
-            self._waiting = 0
-            if self._durable < self._asked:
-                self._send()
+            sleep(max(0.0, self._again_s - monotonic()))
         return self._durable
 
     def close(self) -> None:
         """Ends the connection."""
         self._wire.close()
 
-    def _send(self) -> None:
+    def _take(self, written: object, answer: object) -> None:
+        if isinstance(written, Exception) or not isinstance(answer, list):
+            raise StoreUnavailable(f"Redis does not say what is durable: {written!r}, {answer!r}")
+        mark, self._waiting = self._waiting, 0
+        if answer[0] < 1 or answer[1] < self._replicas:
+            return
+        self._durable = self._answered if self._sync_s else mark
+        self._answered = mark
+        self._again_s = monotonic() + self._sync_s
+
+    def _send_if_due(self) -> None:
+        if self._waiting or self._durable >= self._asked or monotonic() < self._again_s:
+            return
         self._waiting = self._asked
         self._wire.send(
             [("SET", self._key, self._asked, "PX", _MARK_TTL_MS), ("WAITAOF", 1, self._replicas, self._timeout_ms)]
         )
 
 
-def check_settings(wire: Wire, durability: Durability) -> None:
+def check_settings(wire: Wire, durability: Durability) -> float:
     """Refuses a Redis that would drop state or cannot be as durable as asked; silent where CONFIG is not allowed.
+
+    Returns:
+        Longer than the server waits between two syncs, seconds; 0 when it syncs before it answers.
 
     Raises:
         StoreUnavailable: with what to change.
     """
-    wire.send([("CONFIG", "GET", "maxmemory-policy"), ("CONFIG", "GET", "appendonly"), ("INFO", "server")])
-    policy, appendonly, info = wire.receive(3)
+    asked = ("maxmemory-policy", "appendonly", "appendfsync")
+    wire.send([*(("CONFIG", "GET", name) for name in asked), ("INFO", "server")])
+    policy, appendonly, appendfsync, info = wire.receive(4)
     if isinstance(policy, list) and policy and policy[1] != b"noeviction":
         raise StoreUnavailable(
             f"maxmemory-policy is {policy[1].decode()}: Redis would drop state in silence; set it to noeviction"
         )
     if durability == "memory":
-        return
+        return 0.0
     if isinstance(appendonly, list) and appendonly and appendonly[1] != b"yes":
         raise StoreUnavailable(
             f"durability {durability} needs Redis' append-only file: set appendonly yes, or ask for durability memory"
@@ -242,6 +267,12 @@ def check_settings(wire: Wire, durability: Durability) -> None:
         raise StoreUnavailable(
             f"durability {durability} needs Redis >= 7.2, not {version[0]}.{version[1]}: upgrade, or ask for memory"
         )
+    policy_of_sync = appendfsync[1] if isinstance(appendfsync, list) and appendfsync else b"everysec"
+    if policy_of_sync == b"no":
+        raise StoreUnavailable(
+            f"durability {durability} needs a Redis that syncs: set appendfsync everysec or always, or ask for memory"
+        )
+    return 0.0 if policy_of_sync == b"always" else _SYNC_S
 
 
 def read_facts(wire: Wire, keys: Keys) -> Facts:

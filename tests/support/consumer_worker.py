@@ -91,7 +91,7 @@ def write_down_marks(file: str, worker: str) -> None:
         nonlocal sessions
         start(self, *arguments)
         sessions += 1
-        self._asked = self._durable = sessions * 1_000_000
+        self._asked = self._answered = self._durable = sessions * 1_000_000
 
     def noted(self: Any, wait_ms: int) -> int:
         nonlocal written
