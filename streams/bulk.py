@@ -302,7 +302,8 @@ class BulkDriver:
         """Settles what was taken, within a bound, and commits it."""
         until = time.monotonic() + self._settings.drain_ms / 1000
         while self._ingestion.pending and time.monotonic() < until and not self.store_away:
-            self._ingestion.advance(200)
+            if not self._ingestion.advance(200):  # the store went away just now: what is not settled comes again
+                break
         self._commit()
 
     async def leave(self, places: set[Any]) -> None:

@@ -1,8 +1,9 @@
 """The canonical dump of a generation: equal states give equal bytes, and a difference can be read.
 
 Sorted lines; cut to the window and the floors as of a day; without fences, kept increments and caches. A query that
-ever met its bound of items says ``capped`` and is compared by that alone: which of its edges were let go depends on
-the order in which partitions came. An item's copies that ever met their bound of bytes are left out.
+ever met its bound of items says ``capped``, while any of its days lies in the window (the newest is never let go), and
+is compared by that alone: which of its edges were let go depends on the order in which partitions came. An item's
+copies that ever met their bound of bytes are left out.
 """
 
 import json
@@ -78,12 +79,15 @@ def digest(dumped: bytes) -> str:
 
 def _lines(facts: Facts, as_of_day: int, bounds: StateBounds) -> Iterator[str]:
     capped = {fact.query for fact in facts.edges if fact.capped}
-    for query in capped:
-        yield f"query {query:016x} capped"
+    living: set[int] = set()  # an old one says nothing: Redis may have forgotten it, and another build not
     for fact in facts.edges:
         rows = within(fact.rows, as_of_day, bounds.window_days)
-        if rows and fact.query not in capped:
+        if rows and fact.query in capped:
+            living.add(fact.query)
+        elif rows:
             yield f"query {fact.query:016x} item {json.dumps(fact.item_id)} {_days(rows)}"
+    for query in living:
+        yield f"query {query:016x} capped"
     for fact in facts.copies:
         rows = within(fact.rows, as_of_day, bounds.window_days)
         if (

@@ -47,12 +47,18 @@ class Wire:
                 health_check_interval=0,
                 protocol=2,
             )
+            pool.connection_kwargs["protocol"] = 2  # what a URL says goes before the arguments; answers would be others
             self._connection: Any = cast("Any", pool.make_connection())
             self._connection.connect()
             self._socket: socket = self._connection._sock  # redis-py has no public name for it
             self._socket.settimeout(timeout_s)
         except (redis.RedisError, OSError) as error:
             raise StoreUnavailable(f"Redis cannot be reached: {error}") from error
+        except (TypeError, ValueError):  # what they say may hold a part of the password
+            raise StoreUnavailable(
+                "Redis cannot be reached: its URL cannot be read. It is redis://[USER:PASSWORD@]HOST:PORT/DB, rediss://"
+                " or unix:///PATH; in a password write / @ : # ? as %2F %40 %3A %23 %3F."
+            ) from None
 
     def send(self, commands: Sequence[Command]) -> None:
         """Sends commands without waiting for what they answer.
@@ -107,7 +113,11 @@ class Wire:
             StoreUnavailable: the connection is lost.
         """
         try:
-            return self._reader.has_data() or bool(select.select([self._socket], [], [], wait_ms / 1000)[0])
+            if self._reader.has_data():
+                return True
+            waiting = select.poll()  # select knows no file beyond the 1,024th
+            waiting.register(self._socket, select.POLLIN)
+            return bool(waiting.poll(wait_ms))
         except (OSError, ValueError) as error:
             raise self._lost(error) from error
 

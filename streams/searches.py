@@ -11,6 +11,7 @@ What it promises when records come again (law 2):
   once the search has met its bound of ids, by (item, action).
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -233,13 +234,19 @@ def _items_of(event: ShopperEvent) -> tuple[str, ...]:
 
 
 def _repeat(folded: Folded, entry: Entry, bounds: StateBounds) -> None:
-    for kept in folded.shopper.kept:
-        if kept.offset == entry.offset:
-            mask = int.from_bytes(kept.mask, "little")
-            items = tuple(item for bit, item in enumerate(_items_of(entry.event)) if mask >> bit & 1)
-            increment = Increment(kept.offset, kept.day, kept.exposures, kept.clicks, items)
-            folded.increments.append((kept.query, increment))
+    there = folded.shopper.kept  # by offset, at most one each; as many as one shopper sends until Kafka has a commit
+    at = bisect_left(there, entry.offset, key=_offset)
+    if at < len(there) and there[at].offset == entry.offset:
+        kept = there[at]
+        mask = int.from_bytes(kept.mask, "little")
+        items = tuple(item for bit, item in enumerate(_items_of(entry.event)) if mask >> bit & 1)
+        increment = Increment(kept.offset, kept.day, kept.exposures, kept.clicks, items)
+        folded.increments.append((kept.query, increment))
     folded.outcomes.append("repeated")
+
+
+def _offset(kept: Kept) -> int:
+    return kept.offset
 
 
 def _step(folded: Folded, entry: Entry, bounds: StateBounds) -> Outcome:
