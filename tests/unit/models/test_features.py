@@ -108,7 +108,7 @@ def test_the_newest_search_counts_whatever_came_after() -> None:
 
 
 def test_a_search_is_no_touch_of_the_item_whose_hash_is_0() -> None:
-    known = columns(reading([0, A], [(QUERY, 0, ago(1), SEARCH)]))
+    known = columns(reading([0, A], [(QUERY, ELSEWHERE, ago(2), VIEW), (QUERY, 0, ago(1), SEARCH)]))
     assert known["untouched"] == [1.0, 1.0]
 
 
