@@ -3,7 +3,7 @@
 Shapes: B items asked, K items scored, F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,20 +17,6 @@ from headrace.online.messages import Student as StudentState
 from headrace.streams.searches import hash_of, query_of
 
 Floats = NDArray[np.float32]
-
-
-def missing_of(reading: Reading) -> dict[str, NDArray[np.bool_]]:
-    """Which items each kind of feature is missing for, bool [K] each."""
-    count = len(reading.items)
-    owned = np.zeros(count, dtype=np.bool_)
-    owned[reading.item_edges["owner"]] = True
-    return {
-        "student": np.isnan(reading.student),
-        "price": np.isnan(reading.prices),
-        "query": ~np.isin(reading.items, reading.query_edges["item"]),
-        "item": ~owned,
-        "shopper": np.full(count, len(reading.sequence) == 0),
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +37,19 @@ class Known:
     pending: int = 0
 
 
-def reading_of(request: RankRequest, count: int, student: Floats, found: Found, now_ms: int) -> Reading:
-    """Everything the scores of the first ``count`` items depend on."""
-    ids, edges = request.ids(), found.item_edges
+def reading_of(request: RankRequest, ids: Sequence[str], student: Floats, found: Found, now_ms: int) -> Reading:
+    """Everything the scores of some items depend on: the first ones of the request."""
+    count, edges = len(ids), found.item_edges
+    prices = [np.nan if price is None else price for price in request.prices()[:count]]
     return Reading(
         now_ms=now_ms,
         query=query_of(request.query)[0],
-        items=np.fromiter((hash_of(item) for item in ids[:count]), dtype=np.uint64, count=count),
-        prices=np.array([np.nan if p is None else p for p in request.prices()[:count]], dtype=np.float32),
+        items=np.fromiter(map(hash_of, ids), dtype=np.uint64, count=count),
+        prices=np.array(prices, dtype=np.float32),
         student=student[:count],
         sequence=found.sequence,
         query_edges=found.query_edges,
-        item_edges=edges if count == len(ids) else edges[edges["owner"] < count],
+        item_edges=edges if count == len(request.items) else edges[edges["owner"] < count],
     )
 
 
@@ -77,16 +64,25 @@ class Scored:
     scores: Floats
     found: Found
 
-    def missing(self) -> dict[str, int]:
-        """For how many of the scored items each kind of feature was missing; kinds that never were are left out."""
-        if self.reading is None:
+    def absent(self) -> dict[str, NDArray[np.bool_]]:
+        """Which of the scored items each kind of feature is missing for, bool [K] each."""
+        reading = self.reading
+        if reading is None:
             return {}
-        counts = {kind: int(items.sum()) for kind, items in missing_of(self.reading).items()}
-        return {kind: items for kind, items in counts.items() if items}
+        count = len(reading.items)
+        owned = np.zeros(count, dtype=np.bool_)
+        owned[reading.item_edges["owner"]] = True
+        listed = set(reading.query_edges["item"].tolist())
+        return {
+            "student": np.isnan(reading.student),
+            "price": np.isnan(reading.prices),
+            "query": np.fromiter((item not in listed for item in reading.items.tolist()), dtype=np.bool_, count=count),
+            "item": ~owned,
+            "shopper": np.full(count, len(reading.sequence) == 0),
+        }
 
-    def explained(self, ids: Sequence[str]) -> list[ItemSaid]:
+    def explained(self, ids: Sequence[str], absent: Mapping[str, NDArray[np.bool_]]) -> list[ItemSaid]:
         """Each item's score, what was missing for it, and every feature as the head saw it."""
-        absent = missing_of(self.reading) if self.reading is not None else {}
         said: list[ItemSaid] = []
         for place, item in enumerate(ids):
             if place >= len(self.scores):

@@ -12,7 +12,7 @@ Shapes: B items asked, K items scored, F features.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -64,19 +64,14 @@ class Model:
     student: Student | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What was read of the state, why that is nothing although there may be more ("" when it is whole), as of when."""
-
-    found: Found
-    missing: str
-    now_ms: int
-
-
 @dataclass(slots=True)
-class Clock:
-    """The times of one request: when it came, until when it may take, what each stage took, in seconds."""
+class Case:
+    """One request on its way: what was asked, when it came, until when it may take, what each stage took (seconds)."""
 
+    request: RankRequest
+    request_id: str
+    ids: tuple[str, ...]
+    now_ms: int
     arrived_s: float
     until_s: float
     stages: dict[str, float] = field(default_factory=dict)
@@ -123,21 +118,18 @@ class Worker:
             Overloaded: no model serves yet, or too many texts wait for the encoder.
         """
         deadline_s = self.deadline_s if request.deadline_ms is None else request.deadline_ms / 1000
-        clock = Clock(arrived_s, arrived_s + deadline_s)
+        now_ms = self.now_ms() if request.now_ms is None else request.now_ms
+        case = Case(request, request_id, request.ids(), now_ms, arrived_s, arrived_s + deadline_s)
         with self.registry.acquire() as model:
-            ids = request.ids()
-            if clock.left_s() <= 0:
-                return self._answer(request, request_id, model, unscored(len(ids), "deadline"), clock)
-            now_ms = self.now_ms() if request.now_ms is None else request.now_ms
-            asked = asyncio.ensure_future(self._read(request, ids, now_ms, clock))
+            if case.left_s() <= 0:
+                return self._answer(case, model, unscored(len(case.ids), "deadline"))
+            reading = asyncio.ensure_future(self._read(case))
             try:
-                known = await self._student(model.student, request.query, ids, clock)
-                found, missing_state = await asked
+                known = await self._student(model.student, case)
+                found, no_state = await reading
             finally:
-                asked.cancel()
-            read = Read(found, missing_state, now_ms)
-            scored = self._score(model, request, known, read, clock)
-            return self._answer(request, request_id, model, scored, clock)
+                reading.cancel()
+            return self._answer(case, model, self._score(model, case, known, found, no_state))
 
     async def features(self, request: FeaturesRequest, request_id: str) -> FeaturesAnswer:
         """What the state knows; needs no model.
@@ -163,110 +155,113 @@ class Worker:
             return 0
         return model.student.fill(self.catalogue.take_fresh(room), self.fillers)
 
-    async def _read(self, request: RankRequest, ids: Sequence[str], now_ms: int, clock: Clock) -> tuple[Found, str]:
+    async def _read(self, case: Case) -> tuple[Found, str]:
         """The state, and why it is empty although the store may know more ("" when it is whole)."""
         began_s = time.monotonic()
-        left_s = clock.wait_until_s(self.costs.of(len(ids))) - began_s
+        left_s = case.wait_until_s(self.costs.of(len(case.ids))) - began_s
+        question = Question(query_of(case.request.query)[0], case.request.client_id, case.ids)
         try:
             async with asyncio.timeout(max(0.0, left_s)):
-                question = Question(query_of(request.query)[0], request.client_id, tuple(ids))
-                return await self.lookup.read(question, now_ms), ""
+                return await self.lookup.read(question, case.now_ms), ""
         except TimeoutError:
             return Found(), "deadline"
         except StoreUnavailable:
             return Found(), "store_unavailable"
         finally:
-            clock.stages["feature"] = time.monotonic() - began_s
+            case.stages["feature"] = time.monotonic() - began_s
 
-    async def _student(self, student: Student | None, query: str, ids: Sequence[str], clock: Clock) -> Known:
+    async def _student(self, student: Student | None, case: Case) -> Known:
+        ids = case.ids
         if student is None or not ids:
             return Known(np.full(len(ids), np.nan, dtype=np.float32), "absent")
         texts = self.catalogue.texts(ids)
         rows = student.vectors.rows(ids, texts)
-        pending = [(item, text) for item, text, row in zip(ids, texts, rows, strict=True) if text and row < 0]
+        no_text = texts.count(None)
+        pending = [(ids[place], text) for place in np.flatnonzero(rows < 0).tolist() if (text := texts[place])]
         if pending:
             student.fill(pending, self.fillers)
-        no_text = sum(text is None for text in texts)
         if no_text + len(pending) == len(ids):
             return Known(np.full(len(ids), np.nan, dtype=np.float32), "absent", "", no_text, len(pending))
-        until_s = clock.wait_until_s(self.costs.of(len(ids)))
+        until_s = case.wait_until_s(self.costs.of(len(ids)))
         try:
-            vector, clock.stages["queue"], clock.stages["infer"] = await student.query(query, self.encoders, until_s)
+            vector, waited_s, ran_s = await student.query(case.request.query, self.encoders, until_s)
         except DeadlinePassed:
-            empty = np.full(len(ids), np.nan, dtype=np.float32)
-            return Known(empty, "skipped", "deadline", no_text, len(pending))
-        # The texts were looked up before the wait: a vector that left meanwhile must not lend its row to another item.
-        scores = student.vectors.cosine(student.vectors.rows(ids, texts), vector)
+            return Known(np.full(len(ids), np.nan, dtype=np.float32), "skipped", "deadline", no_text, len(pending))
+        case.stages |= {"queue": waited_s, "infer": ran_s}
+        if ran_s:  # others had the array meanwhile: a row may be another item's now
+            rows = student.vectors.rows(ids, texts)
         state: StudentState = "partial" if no_text or pending else "computed"
-        return Known(scores, state, "", no_text, len(pending))
+        return Known(student.vectors.cosine(rows, vector), state, "", no_text, len(pending))
 
-    def _score(self, model: Model, request: RankRequest, known: Known, read: Read, clock: Clock) -> Scored:
-        ids = request.ids()
+    def _score(self, model: Model, case: Case, known: Known, found: Found, no_state: str) -> Scored:
         began_s = time.monotonic()
-        count = min(len(ids), self.costs.affordable(clock.left_s()))
-        if ids and not count:
-            return unscored(len(ids), "deadline", known)
-        reading = reading_of(request, count, known.scores, read.found, read.now_ms)
+        asked = len(case.ids)
+        count = min(asked, self.costs.affordable(case.left_s()))
+        if asked and not count:
+            return unscored(asked, "deadline", known)
+        reading = reading_of(case.request, case.ids[:count], known.scores, found, case.now_ms)
         features = matrix(reading)
         featured_s = time.monotonic()
         scores = model.head.score(features)
         if not np.isfinite(scores).all():
-            return unscored(len(ids), "not_finite", known)
+            return unscored(asked, "not_finite", known)
         ended_s = time.monotonic()
-        clock.stages["feature"] = clock.stages.get("feature", 0.0) + featured_s - began_s
-        clock.stages["post"] = ended_s - featured_s
+        case.stages["feature"] = case.stages.get("feature", 0.0) + featured_s - began_s
+        case.stages["post"] = ended_s - featured_s
         self.costs.learn(count, ended_s - began_s)
-        steps = Steps(len(ids), count, known.skipped, read.missing)
-        return Scored(steps, known, reading, features, scores, read.found)
+        return Scored(Steps(asked, count, known.skipped, no_state), known, reading, features, scores, found)
 
-    def _answer(self, request: RankRequest, request_id: str, model: Model, scored: Scored, clock: Clock) -> RankAnswer:
-        ids = request.ids()
+    def _answer(self, case: Case, model: Model, scored: Scored) -> RankAnswer:
         for rung, _ in scored.steps.taken():
             self.meters.degraded.labels(rung).inc()
-        for stage, took_s in clock.stages.items():
+        for stage, took_s in case.stages.items():
             self.meters.stage_s.labels(stage).observe(took_s)
-        now_ms = scored.reading.now_ms if scored.reading else 0
-        ages = scored.found.ages_ms(now_ms)
+        asked, count = len(case.ids), len(scored.scores)
+        absent = scored.absent()
+        missing = {kind: items for kind, places in absent.items() if (items := int(places.sum()))}
+        ages = scored.found.ages_ms(case.now_ms)
         return RankAnswer(
-            request_id=request_id,
-            scores=[*map(float, scored.scores), *([None] * (len(ids) - len(scored.scores)))],
-            order=[*np.argsort(-scored.scores, kind="stable").tolist(), *range(len(scored.scores), len(ids))],
+            request_id=case.request_id,
+            scores=[*scored.scores.tolist(), *([None] * (asked - count))],
+            order=[*np.argsort(-scored.scores, kind="stable").tolist(), *range(count, asked)],
             model=ModelSaid(model.version, dict(model.parts)),
             arm=ARM,
             student=scored.known.state,
             no_text=scored.known.no_text,
             pending=scored.known.pending,
-            missing=scored.missing(),
+            missing=missing,
             ages=ages,
             degraded=scored.steps.said(),
-            logged=self._log(request, request_id, model, scored, ages),
-            timings_ms={stage: round(took_s * 1000, 3) for stage, took_s in clock.stages.items()},
-            items=scored.explained(ids) if request.explain else None,
+            logged=self._log(case, model, scored, missing, ages),
+            timings_ms={stage: round(took_s * 1000, 3) for stage, took_s in case.stages.items()},
+            items=scored.explained(case.ids, absent) if case.request.explain else None,
         )
 
     def _log(
-        self, request: RankRequest, request_id: str, model: Model, scored: Scored, ages: Mapping[str, int | None]
+        self, case: Case, model: Model, scored: Scored, missing: dict[str, int], ages: Mapping[str, int | None]
     ) -> bool:
         """Whether the features go to the log: only where a shopper and a search are named can anything follow."""
-        if not (request.client_id and request.query_id) or scored.reading is None or not len(scored.scores):
+        request, count = case.request, len(scored.scores)
+        if not (request.client_id and request.query_id and scored.reading is not None and count):
             return False
-        ids = request.ids()[: len(scored.scores)]
-        first = {item: place for place, item in reversed(list(enumerate(ids)))}
-        rows = sorted(first.values())  # an item asked twice is logged once, where it stands first
+        ids, features, scores = case.ids[:count], scored.features, scored.scores
+        if len(set(ids)) < count:  # an item asked twice is logged once, where it stands first
+            rows = sorted({item: place for place, item in reversed(list(enumerate(ids)))}.values())
+            ids, features, scores = tuple(ids[row] for row in rows), features[rows], scores[rows]
         served = Served(
-            request_id=request_id,
+            request_id=case.request_id,
             client_id=request.client_id,
             query_id=request.query_id,
-            at_ms=scored.reading.now_ms,
+            at_ms=case.now_ms,
             query=scored.reading.query,
-            items=tuple(ids[row] for row in rows),
-            matrix=feature_log.pack_features(scored.features[rows]),
+            items=ids,
+            matrix=feature_log.pack_features(features),
             names=NAMES,
-            scores=feature_log.pack_scores(scored.scores[rows]),
+            scores=feature_log.pack_scores(scores),
             version=model.version,
             arm=ARM,
             fences=scored.found.fences,
-            missing=scored.missing(),
+            missing=missing,
             ages_ms={name: age for name, age in ages.items() if age is not None},
             degraded=tuple(f"{rung}: {reason}" for rung, reason in scored.steps.taken()),
         )

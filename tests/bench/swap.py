@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,14 @@ def titles(count: int) -> list[str]:
 
 
 @contextmanager
-def shop(folder: Path, repository: Path, jars: Path) -> Iterator[Worker]:
-    """A worker that knows every item's text."""
+def shop(
+    folder: Path,
+    repository: Path,
+    jars: Path,
+    fill: Callable[[str], None] = lambda url: None,
+    namespace: str = "default",
+) -> Iterator[Worker]:
+    """A worker that knows every item's text; ``fill`` may put state into its Valkey first."""
     with ExitStack() as ending:
         kafka = LocalKafka(folder / "k", jars)
         kafka.start()
@@ -92,6 +98,7 @@ def shop(folder: Path, repository: Path, jars: Path) -> Iterator[Worker]:
         valkey = LocalValkey(folder / "v")
         valkey.start()
         ending.callback(valkey.kill)
+        fill(valkey.socket_url)
         with admin_of(kafka.bootstrap) as admin:
             create_topics(admin, all_topics(2, 1))
         producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
@@ -100,7 +107,7 @@ def shop(folder: Path, repository: Path, jars: Path) -> Iterator[Worker]:
             producer.send("search.items.v1", key=f"item-{number}".encode(), value=value)
         producer.flush(30)
         producer.close()
-        flags = ("--bootstrap-servers", kafka.bootstrap)
+        flags = ("--bootstrap-servers", kafka.bootstrap, "--namespace", namespace)
         worker = ending.enter_context(serving(folder, repository, valkey.socket_url, *flags))
         worker.wait(lambda: worker.metric('headrace_catalogue_items{kind="vectors"}') >= ITEMS, 300)
         yield worker
