@@ -77,12 +77,16 @@ class RedisStore:
         """
         self.close()
         wire = Wire(self.settings.url, self.settings.timeout_s)
-        wire.call([("SCRIPT", "LOAD", source) for source, _ in self._scripts.values()])
-        sync_s = check_settings(wire, self.settings.durability)
+        try:
+            wire.call([("SCRIPT", "LOAD", source) for source, _ in self._scripts.values()])
+            sync_s = check_settings(wire, self.settings.durability)
+            if self.settings.durability != "memory":
+                waiting = Wire(self.settings.url, self.settings.timeout_s)
+                self._durability = DurabilityWait(waiting, self.keys, self.settings, sync_s)
+        except StoreUnavailable:
+            wire.close()  # one connection without the other would call every mark durable
+            raise
         self._wire = wire
-        if self.settings.durability != "memory":
-            waiting = Wire(self.settings.url, self.settings.timeout_s)
-            self._durability = DurabilityWait(waiting, self.keys, self.settings, sync_s)
         self.session += 1
 
     def close(self) -> None:
@@ -225,8 +229,13 @@ class DurabilityWait:
         if isinstance(written, Exception) or not isinstance(answer, list):
             raise StoreUnavailable(f"Redis does not say what is durable: {written!r}, {answer!r}")
         mark, self._waiting = self._waiting, 0
-        if answer[0] < 1 or answer[1] < self._replicas:
+        if answer[0] < 1:
             return
+        if answer[1] < self._replicas:
+            raise StoreUnavailable(
+                f"{answer[1]} of {self._replicas} replicas have synced within {self._timeout_ms / 1000:g} s: are they"
+                " connected, and do they have appendonly yes?"
+            )
         self._durable = self._answered if self._sync_s else mark
         self._answered = mark
         self._again_s = monotonic() + self._sync_s
