@@ -1,6 +1,7 @@
 """Generations in Redis: made, found, made current, dropped; and a store that notices when its own is gone."""
 
 from collections.abc import Callable
+from time import sleep
 from typing import Final
 
 import msgspec
@@ -13,6 +14,9 @@ from headrace.streams.redis_wire import Wire
 from headrace.streams.searches import StateBounds
 
 _CHUNK: Final = 1_000
+_LOOK_S: Final = 1.5
+"""Longer than a worker goes on with a generation that is gone: it looks every second (``watch``)."""
+_SWEEPS: Final = 5
 _MOVE: Final = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
   return 0
@@ -119,7 +123,18 @@ class Generations:
             raise ValueError(f"generation {name} is the one that is read")
         keys = self.keys(name)
         self._call("DEL", keys.meta)
-        gone, cursor = 0, b"0"
+        gone = self._sweep(keys, 0, told)
+        for _ in range(_SWEEPS):  # a worker that fills it writes on until it looks; what it left would never be found
+            sleep(_LOOK_S)
+            before, gone = gone, self._sweep(keys, gone, told)
+            if gone == before:
+                break
+        self._call("SREM", keys.generations, name)
+        return gone
+
+    def _sweep(self, keys: Keys, gone: int, told: Callable[[int], None]) -> int:
+        """Deletes what lies there now; how many keys are gone, with those that were before."""
+        cursor = b"0"
         while True:
             answer = self._call("SCAN", cursor, "MATCH", f"{keys.stem}*", "COUNT", _CHUNK)
             assert isinstance(answer, list)
@@ -129,9 +144,7 @@ class Generations:
                 gone += len(found)
                 told(gone)
             if cursor == b"0":
-                break
-        self._call("SREM", keys.generations, name)
-        return gone
+                return gone
 
     def _call(self, *command: bytes | str | int) -> object:
         if self._wire is None:

@@ -73,6 +73,8 @@ class Watch(threading.Thread):
                 self.changed = error
             except (StoreUnavailable, KafkaError) as error:
                 log.debug("cannot look now: %s", error)  # the driver meets the same and says so
+            except Exception as error:  # whatever it is, a thread that ended would look no more and nobody would know
+                log.warning("cannot look whether the generation is still read: %r", error)
         self._generations.close()
 
     def _look_at_redis(self) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from headrace import StoreUnavailable
-from headrace.streams import redis_store
+from headrace.streams import redis_generations, redis_store
 from headrace.streams.keys import Keys
+from headrace.streams.redis_generations import Generations
 from headrace.streams.redis_store import RedisSettings, RedisStore
 from headrace.streams.redis_wire import Wire
 from headrace.streams.searches import StateBounds
@@ -50,6 +51,23 @@ def test_replicas_that_are_not_there_are_said(valkey: Any) -> None:
 def settle(settled: Callable[[int], int]) -> None:
     for _ in range(3):
         settled(2_000)
+
+
+def test_what_a_worker_writes_while_its_generation_is_dropped_goes_too(
+    valkey: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = RedisSettings(url=valkey.url, durability="memory")
+    store = RedisStore(Keys("breaks", "g2"), StateBounds(), settings)
+    store.connect()
+    store.apply([TextWrite(number, "x") for number in range(10)])
+    late = [TextWrite(11, "y"), TextWrite(12, "z")]
+    monkeypatch.setattr(redis_generations, "sleep", lambda _: store.apply([late.pop()]) if late else None)
+    told: list[int] = []
+    with Generations(settings, "breaks") as generations:
+        assert generations.drop("g2", told.append) == 12
+    assert told == [10, 11, 12]
+    assert not store.facts().texts
+    store.close()
 
 
 @pytest.mark.parametrize("question", ["protocol=3", "protocol=2&db=0"])

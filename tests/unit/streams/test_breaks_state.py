@@ -1,6 +1,6 @@
 """Ways in which the state, the dead letters or the connection once broke a promise."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -8,10 +8,13 @@ from headrace import BadEvent, StoreUnavailable
 from headrace.streams import rejections, searches
 from headrace.streams.dump import EdgeFact, Facts, dump
 from headrace.streams.events import Impression, Query
+from headrace.streams.generations import Generation, Recipe
 from headrace.streams.ingestion import Record
 from headrace.streams.redis_wire import Wire
 from headrace.streams.rejections import Rejections
 from headrace.streams.searches import Entry, Shopper, StateBounds, fold
+from headrace.streams.topics import Source
+from headrace.streams.watch import Watch
 
 DAY = 20_000
 
@@ -97,3 +100,27 @@ def test_a_url_that_cannot_be_read_is_one_sentence_without_the_password(url: str
     with pytest.raises(StoreUnavailable, match="URL cannot be read") as caught:
         Wire(url)
     assert "cret" not in str(caught.value) and "'se" not in str(caught.value)
+
+
+class _Moving:
+    """Fails in a way nobody thought of, then names another generation."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def current(self) -> str:
+        self.looks += 1
+        if self.looks == 1:
+            raise RuntimeError("a bug of a client")
+        return "g2"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_the_watch_goes_on_after_what_nobody_thought_of() -> None:
+    generation = Generation("g1", Recipe(), Source("t", "c", "i", 1), (0,), False, 0, "ready")
+    watch = Watch(cast(Any, _Moving()), generation, "127.0.0.1:1", period_s=0.01)
+    watch.start()
+    watch.join(timeout=10.0)
+    assert watch.moved_to == "g2"
