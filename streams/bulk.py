@@ -53,7 +53,7 @@ class BulkSettings:
     bootstrap: str
     namespace: str
     batch: int = 4_000
-    pending: int = 40_000
+    pending: int = 80_000
     commit_ms: int = 500
     idle_ms: int = 100
     settle_ms: int = 1_000

@@ -54,7 +54,7 @@ class LiveSettings:
     namespace: str
     batch: int = 500
     within_s: float = 0.05
-    pending: int = 20_000
+    pending: int = 30_000
     commit_s: float = 0.5
     session_s: float = 6.0
     drain_s: float = 10.0
