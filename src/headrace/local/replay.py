@@ -228,19 +228,24 @@ class Door:
         self._http.close()
 
 
-def events_of(step: Step) -> list[ShopperEvent]:
-    """What a step puts into the log; a list and its click are two records."""
+def events_of(step: Step, place: int) -> list[ShopperEvent]:
+    """What a step puts into the log; a list and its click are two records.
+
+    Args:
+        step: of the data set.
+        place: among all steps; it names the events, so that a second replay of the same step names them alike.
+    """
     match step:
         case Searched():
-            return [Query(_name(step, "q"), step.shopper, step.query_id, step.at_ms, step.text)]
+            return [Query(f"{place}-q", step.shopper, step.query_id, step.at_ms, step.text)]
         case Viewed():
-            return [View(_name(step, "v"), step.shopper, step.query_id, step.at_ms, step.item, None)]
+            return [View(f"{place}-v", step.shopper, step.query_id, step.at_ms, step.item, None)]
         case ClickedOut():
             positions = tuple(range(1, len(step.items) + 1))
             position = step.items.index(step.item) + 1 if step.item in step.items else None
             return [
-                Impression(_name(step, "i"), step.shopper, step.query_id, step.at_ms, step.items, positions),
-                Click(_name(step, "c"), step.shopper, step.query_id, step.at_ms, step.item, position),
+                Impression(f"{place}-i", step.shopper, step.query_id, step.at_ms, step.items, positions),
+                Click(f"{place}-c", step.shopper, step.query_id, step.at_ms, step.item, position),
             ]
 
 
@@ -267,13 +272,7 @@ def replay(
         if isinstance(step, ClickedOut):
             yield door.rank(step, lists, started_s)
             lists += 1
-        log.send(events_of(step))
+        log.send(events_of(step, place))
         if place % 8 == 0:  # enough to see each event within its own neighbourhood of time, cheap enough not to matter
             log.collect()
         progress(place + 1)
-
-
-def _name(step: Step, kind: str) -> str:
-    """An event id that a second replay of the same step has too."""
-    what = "" if isinstance(step, Searched) else step.item
-    return f"{step.query_id}-{kind}-{step.at_ms}-{what}"
