@@ -1,20 +1,31 @@
 """What the worker knows of items: their texts, within a byte bound, as the compacted items topic tells them.
 
-A thread of its own fills it (``items_topic``); requests read it. The least recently asked item leaves first.
+A thread of its own fills it (``items_topic``); requests read it. The least recently asked item leaves first; of it
+stays where its record lies, so that a request that misses it can have it read again.
 """
 
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from headrace.streams.events import CatalogueEvent, ItemChanged, ItemRemoved
 
-ENTRY_BYTES = 260
-"""About what an entry costs beside its text on CPython 3.11: two strings' heads, a stamp, a place in the order."""
+ENTRY_BYTES = 460
+"""About what an entry costs beside its text on CPython 3.11: two strings' heads, a place, a stamp, an order."""
+PLACE_BYTES = 250
+"""The same of a place alone."""
 TEXT_CHARACTERS = 256
 """So much of an item's title the student reads; more tokens than that hardly move a title's vector."""
 FRESH = 65_536
+
+
+class Place(NamedTuple):
+    """Where a record lies in the items topic."""
+
+    partition: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +34,7 @@ class Text:
 
     text: str
     stamp: int
+    place: Place | None = None
 
 
 def student_text(event: ItemChanged) -> str:
@@ -36,8 +48,8 @@ class Catalogue:
     """Item texts by id, at most so many bytes of them; safe to use from several threads.
 
     Attributes:
-        limit_bytes: what texts and their places may take.
-        size_bytes: what they take.
+        limit_bytes: what texts and places may take; an eighth of it is for places alone.
+        size_bytes: what texts take.
         evicted: texts that left because of the bound.
     """
 
@@ -45,6 +57,8 @@ class Catalogue:
     size_bytes: int = field(default=0, init=False)
     evicted: int = field(default=0, init=False)
     _texts: "OrderedDict[str, Text]" = field(default_factory=OrderedDict, init=False)
+    _gone: "OrderedDict[str, Place]" = field(default_factory=OrderedDict, init=False)
+    _missed: dict[str, Place] = field(default_factory=dict, init=False)
     _fresh: "deque[str]" = field(default_factory=lambda: deque(maxlen=FRESH), init=False)
     _stamp: int = field(default=0, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -53,15 +67,31 @@ class Catalogue:
         """How many items have a text."""
         return len(self._texts)
 
-    def apply(self, events: Iterable[CatalogueEvent]) -> None:
-        """Takes changes in their order."""
+    def apply(self, events: Iterable[tuple[CatalogueEvent, Place | None]]) -> None:
+        """Takes changes in their order, each with where its record lies."""
         with self._lock:
-            for event in events:
+            for event, place in events:
+                self._gone.pop(event.item_id, None)
+                self._missed.pop(event.item_id, None)
                 match event:
                     case ItemChanged():
-                        self._put(event.item_id, student_text(event))
+                        self._put(event.item_id, student_text(event), place)
                     case ItemRemoved():
                         self._drop(event.item_id)
+
+    def restore(self, event: CatalogueEvent, place: Place) -> None:
+        """Takes a record that was read again, unless a newer one came meanwhile."""
+        with self._lock:
+            self._missed.pop(event.item_id, None)
+            if self._gone.get(event.item_id) == place and isinstance(event, ItemChanged):
+                del self._gone[event.item_id]
+                self._put(event.item_id, student_text(event), place)
+
+    def take_missed(self, limit: int) -> list[Place]:
+        """Where the records lie of items that were asked for and have left, each told once."""
+        with self._lock:
+            items = list(self._missed)[:limit]
+            return [self._missed.pop(item) for item in items]
 
     def texts(self, item_ids: Sequence[str]) -> list[Text | None]:
         """The texts of some items, None where there is none; what is asked for stays longest."""
@@ -70,6 +100,8 @@ class Catalogue:
             for item_id, text in zip(item_ids, found, strict=True):
                 if text is not None:
                     self._texts.move_to_end(item_id)
+                elif (place := self._gone.get(item_id)) is not None and len(self._missed) < FRESH:
+                    self._missed[item_id] = place
         return found
 
     def recent(self, limit: int) -> list[tuple[str, Text]]:
@@ -99,18 +131,28 @@ class Catalogue:
             self._fresh.clear()
             self._fresh.extend(list(reversed(self._texts))[:FRESH])
 
-    def _put(self, item_id: str, text: str) -> None:
+    def _put(self, item_id: str, text: str, place: Place | None) -> None:
         before = self._texts.get(item_id)
         if before is not None and before.text == text:
+            self._texts[item_id] = Text(text, before.stamp, place)
             return
         self._drop(item_id)
         self._stamp += 1
-        self._texts[item_id] = Text(text, self._stamp)
+        self._texts[item_id] = Text(text, self._stamp, place)
         self.size_bytes += _cost(item_id, text)
         self._fresh.append(item_id)
-        while self.size_bytes > self.limit_bytes and self._texts:
-            self._drop(next(iter(self._texts)))
-            self.evicted += 1
+        while self.size_bytes > self.limit_bytes - self.limit_bytes // 8 and self._texts:
+            self._evict()
+
+    def _evict(self) -> None:
+        item_id = next(iter(self._texts))
+        place = self._texts[item_id].place
+        self._drop(item_id)
+        self.evicted += 1
+        if place is not None:
+            self._gone[item_id] = place
+            if len(self._gone) * PLACE_BYTES > self.limit_bytes // 8:
+                self._gone.popitem(last=False)
 
     def _drop(self, item_id: str) -> None:
         before = self._texts.pop(item_id, None)

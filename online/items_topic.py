@@ -2,22 +2,25 @@
 
 Every worker reads every partition, without a consumer group: each needs all items. A record that cannot be read is
 counted and logged once a reason; it changes nothing, and dead-lettering it is not the business of every worker.
+
+What had to leave the catalogue and is asked for is read again from where it lies, on a second connection.
 """
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from headrace import BadEvent
-from headrace.online.catalogue import Catalogue
+from headrace.online.catalogue import Catalogue, Place
 from headrace.streams.events import CatalogueEvent, EventLimits, decode_item
 
 log = logging.getLogger(__name__)
 
-POLL_MS: Final = 500
+POLL_MS: Final = 200
 RECORDS: Final = 500
+AGAIN: Final = 100
 AGAIN_S: Final = 2.0
 BOOTSTRAP_MS: Final = 3_000
 
@@ -29,6 +32,7 @@ class ItemsTopic:
     Attributes:
         count: told "applied" or the reason of a bad record.
         caught_up: set once the end was reached that the topic had at the start.
+        settled: set then, or when the topic could not be read for the first time: nothing to wait for.
     """
 
     bootstrap_servers: str
@@ -37,8 +41,10 @@ class ItemsTopic:
     count: Callable[[str], None]
     limits: EventLimits = field(default_factory=EventLimits)
     caught_up: threading.Event = field(default_factory=threading.Event, init=False)
+    settled: threading.Event = field(default_factory=threading.Event, init=False)
     _ending: threading.Event = field(default_factory=threading.Event, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
+    _again: Any = field(default=None, init=False)
     _reasons: set[str] = field(default_factory=set, init=False)
 
     def start(self) -> None:
@@ -47,10 +53,10 @@ class ItemsTopic:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread, within a few seconds."""
+        """Ends the thread; one that still waits for a broker has nothing to lose and ends with the process."""
         self._ending.set()
         if self._thread is not None:
-            self._thread.join(2 * BOOTSTRAP_MS / 1000)
+            self._thread.join(1.0)
 
     def _run(self) -> None:
         from kafka.errors import KafkaError
@@ -60,21 +66,28 @@ class ItemsTopic:
                 self._follow()
             except (KafkaError, OSError) as error:
                 log.warning("items: %s; trying again, known texts stay", error)
+                self.settled.set()
                 self._ending.wait(AGAIN_S)
 
-    def _follow(self) -> None:
-        from kafka import KafkaConsumer, TopicPartition
+    def _consumer(self, records: int) -> Any:
+        from kafka import KafkaConsumer
 
-        consumer = KafkaConsumer(
+        return KafkaConsumer(
             bootstrap_servers=self.bootstrap_servers.split(","),
             bootstrap_timeout_ms=BOOTSTRAP_MS,
             enable_auto_commit=False,
-            max_poll_records=RECORDS,
+            max_poll_records=records,
         )
+
+    def _follow(self) -> None:
+        from kafka import TopicPartition
+
+        consumer = self._consumer(RECORDS)
         try:
             numbers = consumer.partitions_for_topic(self.topic)
             if not numbers:
                 log.warning("items: there is no topic %s yet", self.topic)
+                self.settled.set()
                 self._ending.wait(AGAIN_S)
                 return
             partitions = [TopicPartition(self.topic, number) for number in sorted(numbers)]
@@ -86,10 +99,30 @@ class ItemsTopic:
                     self.catalogue.apply(filter(None, map(self._event, batch)))
                 if not self.caught_up.is_set() and all(consumer.position(p) >= ends[p] for p in partitions):
                     self.caught_up.set()
+                    self.settled.set()
+                self._read_again(partitions)
         finally:
             consumer.close()
+            if self._again is not None:
+                self._again.close()
+                self._again = None
 
-    def _event(self, record: Any) -> CatalogueEvent | None:
+    def _read_again(self, partitions: Sequence[Any]) -> None:
+        """Reads what was missed from where it lies, one record a seek, and then looks at the topic again."""
+        for place in self.catalogue.take_missed(AGAIN):
+            if self._again is None:
+                self._again = self._consumer(1)
+                self._again.assign(partitions)
+            partition = next(one for one in partitions if one.partition == place.partition)
+            self._again.pause(*partitions)
+            self._again.resume(partition)
+            self._again.seek(partition, place.offset)
+            for record in self._again.poll(timeout_ms=POLL_MS, max_records=1).get(partition, ()):
+                found = self._event(record) if record.offset == place.offset else None
+                if found is not None:
+                    self.catalogue.restore(*found)
+
+    def _event(self, record: Any) -> tuple[CatalogueEvent, Place] | None:
         try:
             event = decode_item(record.key, record.value, record.timestamp, self.limits)
         except BadEvent as error:
@@ -99,4 +132,4 @@ class ItemsTopic:
                 log.warning("items: partition %d offset %d is not used: %s", record.partition, record.offset, error)
             return None
         self.count("applied")
-        return event
+        return event, Place(record.partition, record.offset)

@@ -4,6 +4,7 @@ Neither blocks the event loop. Features that find their bounded buffer full are 
 answer is worth more than its training example. Events are sent with acks=all and waited for.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -78,6 +79,7 @@ class KafkaFeatureLog:
     buffer: int = 1_000
     _waiting: "queue.Queue[Served | None]" = field(init=False)
     _thread: threading.Thread = field(init=False)
+    _closing: threading.Event = field(default_factory=threading.Event, init=False)
 
     def __post_init__(self) -> None:
         """Starts the thread."""
@@ -96,16 +98,17 @@ class KafkaFeatureLog:
 
     def close(self) -> None:
         """Sends what is left, for at most a few seconds; what is then left is counted as dropped."""
-        try:
-            self._waiting.put(None, timeout=CLOSE_S)
-        except queue.Full:
-            log.warning("feature log: %d records were dropped at the end", self._waiting.qsize())
+        self._closing.set()
+        with contextlib.suppress(queue.Full):  # a thread that is busy looks at the event instead
+            self._waiting.put_nowait(None)
         self._thread.join(2 * CLOSE_S)
+        if left := self._waiting.qsize():
+            log.warning("feature log: %d records were dropped at the end", left)
 
     def _run(self) -> None:
         producer = None
-        while (served := self._waiting.get()) is not None:
-            if producer is None:
+        while (served := self._next()) is not None:
+            if producer is None and not self._closing.is_set():
                 producer = self._connect()
             if producer is None:
                 self.count("failed")
@@ -114,12 +117,21 @@ class KafkaFeatureLog:
         if producer is not None:
             producer.close(timeout=CLOSE_S)
 
+    def _next(self) -> Served | None:
+        """The next record; None once there is none left and the end was asked for."""
+        while True:
+            try:
+                return self._waiting.get(timeout=1.0)
+            except queue.Empty:
+                if self._closing.is_set():
+                    return None
+
     def _connect(self) -> Any:
         try:
             return new_producer(self.bootstrap_servers, acks=1, enable_idempotence=False, linger_ms=20, **IMPATIENT)
         except StoreUnavailable as error:
             log.warning("feature log: %s; answers go on, nothing is learned from them", error)
-            time.sleep(1.0)  # while it sleeps the buffer fills, and what does not fit is counted as dropped
+            self._closing.wait(1.0)  # while it sleeps the buffer fills, and what does not fit is counted as dropped
             return None
 
     def _send(self, producer: Any, served: Served) -> None:

@@ -151,3 +151,21 @@ def test_vectors_are_kept_within_their_bound(tmp_path: Path, topics: Topics, val
         assert worker.metric('headrace_catalogue_items{kind="vectors"}') >= 300
         scores = worker.rank(items=items).json()["scores"]
         assert np.isfinite(scores).all()
+
+
+def test_a_text_that_had_to_leave_is_read_again_behind_the_answer(
+    tmp_path: Path, topics: Topics, valkey: LocalValkey
+) -> None:
+    repository = tmp_path / "models"
+    publish_tiny(repository, 0, student_seed=1)
+    topics.put_items(*((f"item-{number}", f"red shoe {number}") for number in range(2_300)))
+    with serving(tmp_path, repository, valkey.url, "--catalogue-mib", "1", *topics.flags()) as worker:
+        worker.wait(lambda: bool(worker.ready()["items_caught_up"]))
+        held = worker.ready()["items"]
+        assert 1_500 < held < 2_200
+        # Every item in turn: so those that have left are among them, and come back as others leave.
+        pages = [[f"item-{number}" for number in range(start, start + 100)] for start in range(0, 2_300, 100)]
+        missed = [page for page in pages if worker.rank(items=page).json()["no_text"]]
+        assert missed
+        worker.wait(lambda: worker.rank(items=missed[0]).json()["student"] == "computed")
+        assert worker.metric('headrace_catalogue_bytes{kind="texts"}') <= 1 << 20

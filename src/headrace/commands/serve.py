@@ -192,7 +192,9 @@ class Service:
         """Whether a model serves, and what there is to know beside it."""
         model, refusal = self.registry.current(), self.watcher.refusal
         self._measure(model)
-        return model is not None, {
+        # A worker that still reads the catalogue is slow and knows few texts: others should answer meanwhile.
+        settled = self.items is None or self.items.settled.is_set()
+        return model is not None and settled, {
             "model": model.version if model else None,
             "student": model is not None and model.student is not None,
             "refused": {"version": refusal.version, "reason": refusal.reason} if refusal else None,

@@ -42,7 +42,7 @@ def opened() -> Opened:
 @pytest.fixture
 def watcher(tmp_path: Path, opened: Opened) -> Watcher:
     catalogue = Catalogue()
-    catalogue.apply([ItemChanged("a", 1, "red shoe", "", {}, None)])
+    catalogue.apply([(ItemChanged("a", 1, "red shoe", "", {}, None), None)])
     loader = Loader(LoadingConfig(tmp_path), opened, catalogue)
     registry: Registry[Model] = Registry()
     return Watcher(registry, loader, new_meters())
@@ -285,4 +285,3 @@ def test_what_a_worker_holds_does_not_grow_with_the_number_of_swaps(watcher: Wat
     assert after - before < 200  # one object a swap would be 1,000
     assert watcher.registry.waiting() == 0
     assert watcher.loader.shelf.digests() == {watcher.registry.current().parts["student"]}  # type: ignore[union-attr]
-
