@@ -7,7 +7,7 @@ copies that ever met their bound of bytes are left out.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -46,13 +46,15 @@ class Facts:
     capped_items: set[str] = field(default_factory=set)
 
 
-def dump(facts: Facts, as_of_day: int, bounds: StateBounds) -> bytes:
+def dump(facts: Facts, as_of_day: int, bounds: StateBounds, leave_out: Collection[str] = ()) -> bytes:
     """The canonical dump as of a day.
 
     Args:
         facts: of one generation.
         as_of_day: UTC day; must not lie before the newest day that is stored.
         bounds: of the generation.
+        leave_out: items whose copies are left out beside those that met their bound of bytes here. Whether an item met
+            it depends on batches, so two states are compared without the items of either.
 
     Raises:
         ValueError: a day is newer than as_of_day: floors and windows of two states could then differ in what is shown
@@ -63,7 +65,7 @@ def dump(facts: Facts, as_of_day: int, bounds: StateBounds) -> bytes:
         raise ValueError(
             f"the dump is asked for as of day {as_of_day}, but day {newest} is stored: ask for that or later"
         )
-    lines = sorted(_lines(facts, as_of_day, bounds))
+    lines = sorted(_lines(facts, as_of_day, bounds, facts.capped_items.union(leave_out)))
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -77,7 +79,7 @@ def digest(dumped: bytes) -> str:
     return sha256(dumped).hexdigest()
 
 
-def _lines(facts: Facts, as_of_day: int, bounds: StateBounds) -> Iterator[str]:
+def _lines(facts: Facts, as_of_day: int, bounds: StateBounds, inexact: Collection[str]) -> Iterator[str]:
     capped = {fact.query for fact in facts.edges if fact.capped}
     living: set[int] = set()  # an old one says nothing: Redis may have forgotten it, and another build not
     for fact in facts.edges:
@@ -90,11 +92,8 @@ def _lines(facts: Facts, as_of_day: int, bounds: StateBounds) -> Iterator[str]:
         yield f"query {query:016x} capped"
     for fact in facts.copies:
         rows = within(fact.rows, as_of_day, bounds.window_days)
-        if (
-            fact.query not in capped
-            and fact.item_id not in facts.capped_items
-            and sum(row[1] for row in rows) >= bounds.floor
-        ):
+        exact = fact.query not in capped and fact.item_id not in inexact
+        if exact and sum(row[1] for row in rows) >= bounds.floor:
             yield f"item {json.dumps(fact.item_id)} query {fact.query:016x} {_days(rows)}"
     for shopper in facts.shoppers:
         yield from _shopper(shopper, facts.texts, bounds)

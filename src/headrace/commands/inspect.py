@@ -174,7 +174,8 @@ def digest_(
         with speaking_to(bootstrap_servers):
             expected = _folded(built, bootstrap_servers, namespace)
     day = max(newest_day(facts), newest_day(expected) if expected else 0)
-    ours = dump(facts, day, built.recipe.bounds)
+    capped = facts.capped_items | (expected.capped_items if expected else set())
+    ours = dump(facts, day, built.recipe.bounds, capped)
     if dump_file is not None:
         dump_file.write_bytes(ours)
     told: dict[str, Any] = {
@@ -183,13 +184,16 @@ def digest_(
         "digest": digest(ours),
         "lines": ours.count(b"\n"),
         "bytes": len(ours),
+        "capped_items": len(capped),
     }
     click.echo(f"{told['digest']}  generation {built.name}, as of day {day}, {told['lines']:,} lines")
+    if capped:
+        click.echo(f"left out: the copies of {len(capped):,} items that met their bound of bytes")
     if expected is None:
         _write(json_file, told)
         return
     newline = b"\n"
-    theirs = dump(expected, day, built.recipe.bounds)
+    theirs = dump(expected, day, built.recipe.bounds, capped)
     told |= {"memory": digest(theirs), "equal": ours == theirs}
     _write(json_file, told)
     click.echo(f"{told['memory']}  the same log folded in memory, {theirs.count(newline):,} lines")

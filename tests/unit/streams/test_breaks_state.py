@@ -124,3 +124,14 @@ def test_the_watch_goes_on_after_what_nobody_thought_of() -> None:
     watch.start()
     watch.join(timeout=10.0)
     assert watch.moved_to == "g2"
+
+
+def test_items_that_met_their_bound_in_either_state_are_left_out_of_a_comparison() -> None:
+    rows = ((DAY, 60, 3),)
+    whole = Facts(copies=[EdgeFact(1, "a", rows, False), EdgeFact(2, "b", rows, False)])
+    cut = Facts(copies=[EdgeFact(2, "b", rows, False)], capped_items={"a"})
+    bounds = StateBounds()
+    assert dump(whole, DAY, bounds) != dump(cut, DAY, bounds)
+    capped = whole.capped_items | cut.capped_items
+    assert dump(whole, DAY, bounds, capped) == dump(cut, DAY, bounds, capped)
+    assert b'item "b"' in dump(whole, DAY, bounds, capped)
