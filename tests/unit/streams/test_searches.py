@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.streams import sequences
+from headrace.streams import searches, sequences
 from headrace.streams.events import Cart, Click, Impression, Purchase, Query, ShopperEvent, View
 from headrace.streams.identity import DAY_MS, hash64, query_hash
 from headrace.streams.searches import (
@@ -228,6 +228,27 @@ def test_items_beyond_a_searchs_bound_do_not_count_but_stand_in_the_sequence() -
     assert counted(folded) == [(1, 1, 0, ("a", "b", "c"))]
     assert folded.outcomes == ["applied", "applied", "duplicate", "applied"]
     assert sequence(folded)[-1][:2] == (query_hash("red shoe"), hash64("f"))
+
+
+@pytest.mark.parametrize("bound", [256, 0])
+def test_a_hash_across_two_others_is_none_of_them(monkeypatch: pytest.MonkeyPatch, bound: int) -> None:
+    """Hashes lie side by side as bytes: one that begins inside another must not be found there."""
+    names = {
+        "a": bytes(range(1, 9)),
+        "b": bytes(range(9, 17)),
+        "between": bytes(range(5, 13)),
+        "click q between": bytes(range(5, 13)),
+        "click q a": bytes(range(1, 9)),
+        "click q b": bytes(range(9, 17)),
+    }
+    for name in ("hash_of", "hash64"):
+        monkeypatch.setattr(searches, name, lambda text: int.from_bytes(names[text], "little"))
+    monkeypatch.setattr(searches, "query_of", lambda text: (7, text))
+    bounds = replace(BOUNDS, search_touches=bound)
+    folded = run(query("q"), click("q", "a"), click("q", "b"), click("q", "between"), bounds=bounds)
+    assert counted(folded) == [(1, 1, 1, ("a",)), (2, 1, 1, ("b",)), (3, 1, 1, ("between",))]
+    again = run(shown("q", "a", "b", "between"), shopper=folded.shopper, bounds=bounds, first=4)
+    assert again.outcomes == ["duplicate"]
 
 
 # --- redelivered ------------------------------------------------------------------------------------------------------
