@@ -1,0 +1,250 @@
+"""One request through a worker whose neighbours are stand-ins: what it answers when something is slow or wrong."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from headrace import Overloaded, StoreUnavailable
+from headrace.models.features import ITEM_EDGE
+from headrace.models.head import Head
+from headrace.online.batch import Batcher, BatchLimits, Floats
+from headrace.online.catalogue import Catalogue
+from headrace.online.ladder import Costs
+from headrace.online.lookup import Found
+from headrace.online.messages import Degraded, RankAnswer, RankRequest
+from headrace.online.meters import new_meters
+from headrace.online.registry import Registry
+from headrace.online.student import Student, Vectors
+from headrace.online.worker import Model, Worker
+from headrace.streams import feature_log
+from headrace.streams.events import ItemChanged
+from headrace.streams.feature_log import Served
+from headrace.streams.reading import Question
+
+NOW_MS = 20_000 * 86_400_000
+
+
+class State:
+    """A lookup that does what a test tells it."""
+
+    def __init__(self) -> None:
+        self.found = Found()
+        self.before: Callable[[], Awaitable[None]] | None = None
+        self.asked: list[Question] = []
+
+    async def read(self, question: Question, now_ms: int) -> Found:
+        self.asked.append(question)
+        if self.before is not None:
+            await self.before()
+        return self.found
+
+    async def close(self) -> None:
+        return None
+
+
+class Log:
+    def __init__(self) -> None:
+        self.kept: list[Served] = []
+
+    def offer(self, served: Served) -> bool:
+        self.kept.append(served)
+        return True
+
+    def close(self) -> None:
+        return None
+
+
+class Slow:
+    """An encoder of one dimension that takes its time."""
+
+    def __init__(self, took_s: float = 0.0) -> None:
+        self.took_s = took_s
+        self.asked: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        self.asked += texts
+        time.sleep(self.took_s)
+        return np.ones((len(texts), 1), dtype=np.float32)
+
+
+class Bench:
+    """A worker, its stand-ins, and requests to it."""
+
+    def __init__(self, student: bool = False, encode_s: float = 0.0, head: Head | None = None) -> None:
+        self.state, self.log, self.encoder = State(), Log(), Slow(encode_s)
+        self.registry: Registry[Model] = Registry()
+        self.model = Model("v1", {"head": "h"}, head or Head.cold())
+        self.worker = Worker(
+            registry=self.registry,
+            lookup=self.state,
+            catalogue=Catalogue(),
+            encoders=Batcher(BatchLimits(waiting=2)),
+            fillers=Batcher(),
+            features_log=self.log,
+            meters=new_meters(),
+            now_ms=lambda: NOW_MS,
+            costs=Costs(),
+        )
+        if student:
+            made = Student(self.encoder, Vectors(1 << 20))
+            self.worker.catalogue.apply([(ItemChanged(item, 1, item, "", {}, None), None) for item in "abc"])
+            made.warm(self.worker.catalogue.recent(10))
+            self.encoder.asked.clear()
+            self.model = replace(self.model, student=made)
+        self.registry.exchange(self.model, lambda: None)
+
+    async def rank(self, items: Sequence[str] = "abc", arrived_s: float | None = None, **more: Any) -> RankAnswer:
+        request = RankRequest(query="red shoe", items=tuple(items), **more)
+        return await self.worker.rank(request, "r1", time.monotonic() if arrived_s is None else arrived_s)
+
+    def run(self, items: Sequence[str] = "abc", arrived_s: float | None = None, **more: Any) -> RankAnswer:
+        async def go() -> RankAnswer:
+            self.worker.encoders.start()
+            self.worker.fillers.start()
+            try:
+                return await self.rank(items, arrived_s, **more)
+            finally:
+                await asyncio.to_thread(self.worker.encoders.close)
+                await asyncio.to_thread(self.worker.fillers.close)
+
+        return asyncio.run(go())
+
+
+def test_a_whole_answer() -> None:
+    bench = Bench(student=True)
+    said = bench.run(client_id="c", query_id="q")
+    assert said.degraded is None and said.student == "computed"
+    assert said.scores == pytest.approx(said.scores) and None not in said.scores
+    assert said.order == [0, 1, 2]
+    assert said.missing == {"price": 3, "query": 3, "item": 3, "shopper": 3}
+    assert {"feature", "queue", "infer", "post"} == set(said.timings_ms)
+    assert said.logged
+    [served] = bench.log.kept
+    assert served.at_ms == NOW_MS and served.items == ("a", "b", "c")
+    assert bench.model.head.score(feature_log.features_of(served)).tolist() == said.scores
+
+
+def test_a_request_whose_deadline_passed_in_the_queue_costs_nothing() -> None:
+    bench = Bench(student=True)
+    said = bench.run(arrived_s=time.monotonic() - 2, client_id="c", query_id="q")
+    assert said.degraded == Degraded("prior_order", "deadline", 0)
+    assert said.scores == [None] * 3 and said.order == [0, 1, 2]
+    assert bench.state.asked == [] and bench.encoder.asked == [] and bench.log.kept == []
+    assert not said.logged
+
+
+def test_a_student_that_is_late_is_left_out() -> None:
+    bench = Bench(student=True, encode_s=0.6)
+    said = bench.run(deadline_ms=300)
+    assert said.student == "skipped"
+    assert said.degraded == Degraded("without_student", "deadline", 3)
+    assert said.missing["student"] == 3
+
+
+def test_what_there_is_no_time_for_keeps_its_place_behind_what_was_scored() -> None:
+    bench = Bench()
+    bench.worker.costs.item_s = 0.1
+    bench.worker.costs.fixed_s = 0.0
+    touched = np.zeros(1, dtype=bench.state.found.sequence.dtype)
+    bench.state.found = replace(
+        bench.state.found,
+        sequence=touched,
+        item_edges=np.array([(0, 7, 19_999, 5, 1), (19, 7, 19_999, 5, 1)], dtype=ITEM_EDGE),
+    )
+    items = [f"item-{number}" for number in range(20)]
+    said = bench.run(items, deadline_ms=500, client_id="c", query_id="q", explain=True)
+    assert said.degraded is not None and said.degraded.rung == "fewer_items"
+    scored = said.degraded.scored
+    assert 1 <= scored <= 5
+    assert [score is None for score in said.scores] == [False] * scored + [True] * (20 - scored)
+    assert said.order[scored:] == list(range(scored, 20))
+    assert said.items is not None and said.items[-1].features == {}
+    [served] = bench.log.kept
+    assert len(served.items) == scored
+    assert served.degraded == ("fewer_items: deadline",)
+
+
+def test_a_store_that_is_away_leaves_the_student_and_the_order() -> None:
+    async def away() -> None:
+        raise StoreUnavailable("gone")
+
+    bench = Bench(student=True)
+    bench.state.before = away
+    said = bench.run()
+    assert said.degraded == Degraded("without_state", "store_unavailable", 3)
+    assert said.student == "computed"
+    assert bench.worker.meters.registry.get_sample_value("headrace_degraded_total", {"rung": "without_state"}) == 1
+
+
+def test_a_bug_behind_the_lookup_is_not_swallowed() -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    bench = Bench()
+    bench.state.before = broken
+    with pytest.raises(ZeroDivisionError):
+        bench.run()
+
+
+def test_a_head_that_is_not_finite_gives_no_scores() -> None:
+    class Broken:
+        def score(self, features: Floats) -> Floats:
+            return np.full(len(features), np.nan, dtype=np.float32)
+
+    bench = Bench(head=cast(Head, Broken()))
+    said = bench.run(client_id="c", query_id="q")
+    assert said.degraded == Degraded("prior_order", "not_finite", 0)
+    assert bench.log.kept == []
+
+
+def test_a_full_encoder_queue_refuses_the_request() -> None:
+    async def go() -> list[object]:
+        bench = Bench(student=True)  # its encoder is not started: whoever waits, waits
+        asked = [asyncio.ensure_future(bench.rank(deadline_ms=200)) for _ in range(3)]
+        return list(await asyncio.gather(*asked, return_exceptions=True))
+
+    replies = asyncio.run(go())
+    assert [type(reply) for reply in replies] == [RankAnswer, RankAnswer, Overloaded]
+
+
+def test_a_request_keeps_the_model_it_began_with() -> None:
+    bench = Bench()
+    closed: list[str] = []
+    bench.registry.exchange(replace(bench.model, version="v2"), lambda: closed.append("v2"))
+
+    async def swap() -> None:
+        bench.registry.exchange(replace(bench.model, version="v3"), lambda: closed.append("v3"))
+        assert closed == []
+
+    bench.state.before = swap
+    assert bench.run().model.version == "v2"
+    assert closed == ["v2"]
+
+
+def test_items_without_a_vector_are_filled_behind_the_answer() -> None:
+    bench = Bench(student=True)
+    bench.worker.catalogue.apply([(ItemChanged("d", 1, "d", "", {}, None), None)])
+
+    async def go() -> list[RankAnswer]:
+        bench.worker.encoders.start()
+        bench.worker.fillers.start()
+        said = [await bench.rank("abd")]
+        student = bench.model.student
+        assert student is not None
+        until = time.monotonic() + 5
+        while student.pending() and time.monotonic() < until:  # noqa: ASYNC110 - a test waits as a caller would
+            await asyncio.sleep(0.001)
+        said += [await bench.rank("abd"), await bench.rank("xyz")]
+        await asyncio.to_thread(bench.worker.encoders.close)
+        await asyncio.to_thread(bench.worker.fillers.close)
+        return said
+
+    first, second, third = asyncio.run(go())
+    assert (first.student, first.pending, first.no_text) == ("partial", 1, 0)
+    assert (second.student, second.pending) == ("computed", 0)
+    assert (third.student, third.no_text) == ("absent", 3)
