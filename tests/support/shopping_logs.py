@@ -6,7 +6,7 @@ as runs), clicks without a search, views without a query, and records that canno
 ``tests/laws/test_logs_meet_every_bound.py`` holds that all of it really happens.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from headrace.streams.events import (
@@ -131,7 +131,7 @@ class _Author:
         count = self.random.randrange(1, min(len(log), 10) + 1)
         for again in log[-count:] if run else log[-count : len(log) - count + 1]:
             stamp_ms = max(again.timestamp_ms, self.now_ms)
-            log.append(replace(again, offset=len(log), timestamp_ms=stamp_ms))
+            log.append(Record(partition, len(log), again.key, again.value, stamp_ms))
 
     def _time_ms(self) -> int:
         """The event's own time: now, a little late or early, hours late, or beyond what the topic allows."""
