@@ -33,6 +33,7 @@ class KafkaLabels:
                 bootstrap_timeout_ms=10_000,
                 client_id="headrace-refresh",
                 acks="all",
+                reconnect_backoff_max_ms=1_000,
                 linger_ms=5,
                 max_block_ms=int(WAIT_S * 1000),
             )

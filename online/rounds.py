@@ -133,7 +133,8 @@ class Rounds:
         limits = rules.features
         self._feature_limits = FeatureLogLimits(record_bytes=limits.record_bytes, items=limits.items)
         clocks_ms = {(topic, partition): at_ms for topic, partition, at_ms in state.clocks_ms}
-        self.clocks = Clocks(rules.hold_ms, clocks_ms, state.watermark_ms)
+        topics = sorted({end.topic for end in state.offsets})
+        self.clocks = Clocks(topics, rules.hold_ms, clocks_ms, state.watermark_ms)
 
     def state(self) -> RoundsState:
         """Where to go on."""

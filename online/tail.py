@@ -22,6 +22,8 @@ POLL_RECORDS: Final = 1_000
 WAITING_RECORDS: Final = 10_000
 """A source with so many records waiting is not fetched from until they are read."""
 REQUEST_MS: Final = 15_000
+RECONNECT_MS: Final = 1_000
+"""The client's own 30 s would be a long silence after a broker that is back."""
 ASK_S: Final = 1.0
 """Asking costs 3 ms, a fifth of a round: in between, the ends that came with the fetched records do."""
 
@@ -65,6 +67,7 @@ class Tail:
                 auto_offset_reset="none",
                 max_poll_records=POLL_RECORDS,
                 request_timeout_ms=REQUEST_MS,
+                reconnect_backoff_max_ms=RECONNECT_MS,
             )
             self._consumer.assign(list(self._partitions.values()))
 

@@ -40,7 +40,7 @@ def main(count: int) -> None:
 
 def measure(bootstrap: str, folder: Path, count: int) -> None:
     with admin_of(bootstrap) as admin:
-        create_topics(admin, [Topic(name, PARTITIONS, 1) for name in ("events", "features")])
+        create_topics(admin, [Topic(name, PARTITIONS, 1, {"retention.ms": "-1"}) for name in ("events", "features")])
     told = folder / "told"
     flags = ["--bootstrap-servers", bootstrap, "--repository", str(folder / "models"), "--state", str(folder / "state")]
     flags += ["--events-topic", "events", "--features-topic", "features", "--port", "0", "--every-examples", "250"]

@@ -17,6 +17,7 @@ WINDOWS = Windows(click_ms=20, cart_ms=60, purchase_ms=60)
 Record = Served | Impression | Click | Cart
 Log = dict[Source, list[Record]]
 
+TOPICS = ("events", "features")
 ITEMS = st.sampled_from("abcxyz")
 CLIENTS = ("ann", "bob", "eve")  # ann and eve share partition 0
 
@@ -45,8 +46,9 @@ def records(draw: st.DrawFn, lists: int = 3) -> list[Record]:
                 at_ms, item = start + draw(st.integers(0, 60)), draw(ITEMS)
                 cart = draw(st.integers(0, 2)) == 0
                 found.append(Cart("", client, query, at_ms, item) if cart else Click("", client, query, at_ms, item))
-    # What was read to its end holds nobody back, so somebody must come last.
-    return [*found, *(Click("", client, "", 1_000, "a") for client in CLIENTS)]
+    # What comes last in both topics lets everything before it ripen.
+    last = [served(client, "last", "last", 1_000, "abc") for client in CLIENTS]
+    return [*found, *last, *(Click("", client, "", 1_000, "a") for client in CLIENTS)]
 
 
 def partitioned(found: Sequence[Record]) -> Log:
@@ -85,7 +87,7 @@ def interleaved(data: st.DataObject | None, slices: dict[Source, list[Record]]) 
 
 def run(log: Log, rounds: list[dict[Source, int]], data: st.DataObject | None, restart: bool = False) -> list[Ripe]:
     """What each round brings; with ``data`` the sources of a round interleave at will."""
-    pending, clocks = Pending(WINDOWS, PendingLimits()), Clocks(0)
+    pending, clocks = Pending(WINDOWS, PendingLimits()), Clocks(TOPICS, 0)
     rows: list[Row] = []
     closed: dict[bytes, bytes] = {}
     before = dict.fromkeys(log, 0)
@@ -109,7 +111,7 @@ def run(log: Log, rounds: list[dict[Source, int]], data: st.DataObject | None, r
         if restart:
             pending = Pending(WINDOWS, PendingLimits())
             pending.restore(rows, closed.items())
-            clocks = Clocks(0, clocks.clocks_ms, clocks.watermark_ms)
+            clocks = Clocks(TOPICS, 0, clocks.clocks_ms, clocks.watermark_ms)
     return ripe
 
 
@@ -196,6 +198,7 @@ def test_duplicates_count_once() -> None:
                 Impression("", "ann", "q", 1, tuple("abc"), (1, 2, 3)),
                 Click("", "ann", "q", 2, "a"),
                 Click("", "ann", "", 100, "a"),
+                served("ann", "last", "last", 100, "abc"),
             ]
         )
     )

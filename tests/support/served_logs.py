@@ -1,6 +1,7 @@
 """Searches as both topics of the learner hold them: what was served, what was shown, what was clicked. Seeded."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,13 +54,23 @@ def wire(record: Served | ShopperEvent) -> Wire:
     return Wire(isinstance(record, Served), record.client_id.encode(), value, record.at_ms)
 
 
-def send(bootstrap: str, events_topic: str, features_topic: str, records: Iterable[Wire]) -> None:
-    """All records are in Kafka when this returns."""
-    producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
+def minute_of(record: Wire) -> int:
+    """The minute of event time."""
+    return record.timestamp_ms // 60_000
+
+
+def send(bootstrap: str, events_topic: str, features_topic: str, records: Sequence[Wire]) -> None:
+    """All records are in Kafka when this returns, never more than a minute of event time out of order.
+
+    What takes minutes elsewhere goes out in a moment here, and partitions fill as the producer likes; so a learner
+    needs a hold of more than a minute, as it does for any log that is written faster than it happened.
+    """
+    producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=2)
     try:
-        for record in records:
-            topic = features_topic if record.features else events_topic
-            producer.send(topic, key=record.key, value=record.value, timestamp_ms=record.timestamp_ms)
-        producer.flush(timeout=30)
+        for _, minute in groupby(sorted(records, key=lambda record: record.timestamp_ms), key=minute_of):
+            for record in minute:
+                topic = features_topic if record.features else events_topic
+                producer.send(topic, key=record.key, value=record.value, timestamp_ms=record.timestamp_ms)
+            producer.flush(timeout=30)
     finally:
         producer.close(timeout=5)
