@@ -8,6 +8,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 STAGE_BUCKETS_S = (0.0001, 0.00025, 0.0005, *BUCKETS_S)
+AGES_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -19,6 +20,7 @@ class Meters:
     requests: Counter = field(init=False)
     request_s: Histogram = field(init=False)
     stage_s: Histogram = field(init=False)
+    freshness_s: Histogram = field(init=False)
     rejected: Counter = field(init=False)
     degraded: Counter = field(init=False)
     running: Gauge = field(init=False)
@@ -55,6 +57,7 @@ class Meters:
         histograms = {
             "request_s": ("request_duration_seconds", "Time to answer.", ("endpoint",), BUCKETS_S),
             "stage_s": ("stage_duration_seconds", "Time in each stage of a rank.", ("stage",), STAGE_BUCKETS_S),
+            "freshness_s": ("feature_freshness_seconds", "Age of the newest of a kind in a score.", ("kind",), AGES_S),
             "batch_rows": ("batch_size", "Texts in one encoder batch.", ("queue",), ROWS),
             "batch_tokens": ("batch_tokens", "Tokens in one encoder batch, padding included.", ("queue",), ROWS),
             "swap_s": ("model_swap_duration_seconds", "Time from a new pointer to the exchange.", (), BUCKETS_S),

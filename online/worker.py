@@ -220,6 +220,8 @@ class Worker:
         absent = scored.absent()
         missing = {kind: items for kind, places in absent.items() if (items := int(places.sum()))}
         ages = scored.found.ages_ms(case.now_ms)
+        if (age_ms := ages["sequence_ms"]) is not None:
+            self.meters.freshness_s.labels("sequence").observe(age_ms / 1000)
         return RankAnswer(
             request_id=case.request_id,
             scores=[*scored.scores.tolist(), *([None] * (asked - count))],

@@ -7,6 +7,7 @@ shopper has 6,400 records (160 kB). Against it: redis-py's asyncio client with t
 import argparse
 import gc
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -20,40 +21,12 @@ import uvloop
 from headrace.local.valkey import LocalValkey
 from headrace.online.lookup import RedisLookup, found_of
 from headrace.online.redis_pipe import RedisPipe
-from headrace.streams import reading, sequences
+from headrace.streams import reading
 from headrace.streams.identity import query_hash
-from headrace.streams.item_copies import CODEC
-from headrace.streams.keys import Keys, shopper_name
-from headrace.streams.neighbours import pack_edge
-from headrace.streams.redis_wire import Wire
-from headrace.streams.searches import Shopper, encode_shopper
 
-DAY = 20_000
-NOW_MS = DAY * 86_400_000 + 5_000
-ITEMS = tuple(f"item-{number}" for number in range(1_000))
-KEYS = Keys("bench", "g1")
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-
-def fill(url: str) -> None:
-    """Writes the state, in the bytes that the store would have written."""
-    random = np.random.default_rng(1)
-    wire = Wire(url)
-    edge = pack_edge([(DAY - 29 + day, 40, 9) for day in range(30)])
-    wire.call([("SET", KEYS.alias, KEYS.generation)])
-    wire.call([("HSET", KEYS.query(query_hash("red shoe")), item, edge) for item in ITEMS])
-    wire.call([("HSET", KEYS.query(query_hash("red shoe")), b"\0f", b"source-a" + (77).to_bytes(8, "little"))])
-    rows = np.zeros(50, dtype=[("query", "<u8"), ("day", "<u2"), ("exposures", "<u4"), ("clicks", "<u4")])
-    rows["query"], rows["day"] = np.repeat(np.arange(5), 10), np.tile(np.arange(DAY - 9, DAY + 1), 5)
-    rows["exposures"], rows["clicks"] = 50, 12
-    wire.call([("SET", KEYS.item(item), bytes((CODEC, 0)) + rows.tobytes()) for item in ITEMS])
-    log = np.zeros(6_400, dtype=sequences.RECORD)
-    log["at_ms"] = NOW_MS - np.arange(6_400)[::-1] * 60_000
-    log["item"], log["query"] = random.integers(0, 2**63, 6_400), random.integers(0, 2**63, 6_400)
-    log["action"] = 1
-    shopper = shopper_name("shopper")
-    wire.call([("SET", KEYS.log(shopper), log.tobytes())])
-    wire.call([("SET", KEYS.shopper(shopper), encode_shopper(Shopper(fence=5, searches=[], kept=[])))])
-    wire.close()
+from measured_shop import DAY, KEYS, KNOWN_ITEMS, NOW_MS, fill
 
 
 async def timed(call: Callable[[], Awaitable[Any]], rounds: int) -> list[float]:
@@ -69,7 +42,7 @@ async def timed(call: Callable[[], Awaitable[Any]], rounds: int) -> list[float]:
 
 async def measure(url: str, rounds: int, items: int) -> dict[str, dict[str, float]]:
     """p50 and p99 of each way, milliseconds."""
-    question = reading.Question(query_hash("red shoe"), "shopper", ITEMS[:items])
+    question = reading.Question(query_hash("red shoe"), "shopper", KNOWN_ITEMS[:items])
     pipe = RedisPipe(url)
     lookup = RedisLookup(pipe, "bench")
     client = redis.asyncio.Redis.from_url(url)

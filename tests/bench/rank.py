@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from lookup import fill
-from swap import ITEMS, ROOT, WORDS, bundles, shop
-
 from headrace.models.champion import Champion, place_champion
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from measured_shop import ITEMS, bundles, fill, shop
 from serving import Worker, ask
+from tiny_models import WORDS
+
+ROOT = Path(__file__).parents[2]
 
 
 def request(number: int, new_query: bool, items: int) -> bytes:

@@ -15,102 +15,22 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
-from kafka import KafkaProducer
 from numpy.typing import NDArray
 
-from headrace.local.kafka import LocalKafka
-from headrace.local.valkey import LocalValkey
-from headrace.models.bundle import champion, read_bundle, write_bundle, write_part
 from headrace.models.champion import Champion, place_champion
-from headrace.streams.events import ItemChanged, encode
-from headrace.streams.topics import admin_of, all_topics, create_topics
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from serving import Load, Worker, load, serving
-from tiny_models import WORDS, head, head_golden, write_head, write_tiny
+from measured_shop import ITEMS, bundles, shop
+from serving import Load, Worker, load
+from tiny_models import WORDS
 
 ROOT = Path(__file__).parents[2]
-ITEMS = 2_000
 NEAR_S = 1.0
-
-
-def students_of(repository: Path, count: int) -> list[tuple[str, list[Any]]]:
-    """Student parts (digest, golden requests) that differ in a remark only: another part, the same work."""
-    current = champion(repository)
-    if current is None:
-        return []
-    bundle = read_bundle(repository, current.version)
-    part = bundle.parts.get("student")
-    if part is None:
-        return []
-    golden = [request for request in bundle.golden if request.part == "student"]
-    files = {name: part.read(name) for name in part.files}
-    found = []
-    for number in range(count):
-        config = {**msgspec.json.decode(files["config.json"]), "remark": number}
-        found.append((write_part(repository, "student", {**files, "config.json": msgspec.json.encode(config)}), golden))
-    return found
-
-
-def bundles(repository: Path, swaps: int, students: int) -> list[str]:
-    """The versions that follow each other; every (swaps / students)-th has another student."""
-    parts = students_of(repository, students + 1)
-    if not parts:
-        return [
-            write_tiny(repository, number, student_seed=number * students // swaps + 1) for number in range(swaps + 1)
-        ]
-    versions = []
-    for number in range(swaps + 1):
-        digest, golden = parts[number * students // swaps]
-        made = head(number)
-        named = {"student": digest, "head": write_head(repository, made)}
-        versions.append(write_bundle(repository, named, [*golden, *head_golden(made)], {"number": number}))
-    return versions
-
-
-def titles(count: int) -> list[str]:
-    """Titles of four to twelve words."""
-    random = np.random.default_rng(1)
-    return [" ".join(random.choice(WORDS, random.integers(4, 12))) for _ in range(count)]
-
-
-@contextmanager
-def shop(
-    folder: Path,
-    repository: Path,
-    jars: Path,
-    fill: Callable[[str], None] = lambda url: None,
-    namespace: str = "default",
-) -> Iterator[Worker]:
-    """A worker that knows every item's text; ``fill`` may put state into its Valkey first."""
-    with ExitStack() as ending:
-        kafka = LocalKafka(folder / "k", jars)
-        kafka.start()
-        ending.callback(kafka.kill)
-        valkey = LocalValkey(folder / "v")
-        valkey.start()
-        ending.callback(valkey.kill)
-        fill(valkey.socket_url)
-        with admin_of(kafka.bootstrap) as admin:
-            create_topics(admin, all_topics(2, 1))
-        producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
-        for number, title in enumerate(titles(ITEMS)):
-            value = encode(ItemChanged(f"item-{number}", 1_700_000_000_000, title, "", {}, None))
-            producer.send("search.items.v1", key=f"item-{number}".encode(), value=value)
-        producer.flush(30)
-        producer.close()
-        flags = ("--bootstrap-servers", kafka.bootstrap, "--namespace", namespace)
-        worker = ending.enter_context(serving(folder, repository, valkey.socket_url, *flags))
-        worker.wait(lambda: worker.metric('headrace_catalogue_items{kind="vectors"}') >= ITEMS, 300)
-        yield worker
 
 
 def body(number: int) -> bytes:

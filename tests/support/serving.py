@@ -173,3 +173,9 @@ async def load(port: int, bodies: Callable[[int], bytes], rate: float, clients: 
 
     await asyncio.gather(*(client(index) for index in range(clients)))
     return found
+
+
+def resident_bytes() -> int:
+    """The memory of this process that lies in RAM."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
