@@ -18,8 +18,9 @@ from headrace.streams.ingestion import Ingestion, Record, Rejected
 from headrace.streams.keys import Keys
 from headrace.streams.redis_store import Durability, RedisSettings, RedisStore
 from headrace.streams.redis_wire import Command, Wire
+from headrace.streams.searches import StateBounds
 from headrace.streams.store import MemoryStore, Store
-from headrace.streams.writes import CountWrite, Increment, TextWrite
+from headrace.streams.writes import CountWrite, EdgeWrite, Increment, ShopperWrite, TextWrite
 from shopping_logs import LIMITS, SMALL, LogShape, make_log, source
 
 NewValkey = Callable[..., LocalValkey]
@@ -186,6 +187,26 @@ def test_a_server_that_would_lose_state_is_refused(
     with pytest.raises(StoreUnavailable, match=says):
         store.connect()
     assert store.session == 0
+
+
+def test_collecting_garbage_comes_after_every_window(valkey: LocalValkey, namespace: str) -> None:
+    """Counts and copies leave some time after their window and all lateness; shoppers, sequences and texts never."""
+    bounds = StateBounds(window_days=4, floor=1)
+    keys = Keys(namespace, "g1")
+    store = RedisStore(keys, bounds, RedisSettings(valkey.socket_url, durability="memory"))
+    store.connect()
+    edges = store.apply([ONE])[0]
+    assert isinstance(edges, list)
+    name = bytes(16)
+    store.apply([EdgeWrite("a", ((7, edges[0][1]),)), TextWrite(1, "x"), ShopperWrite(name, b"", b"head", bytes(25))])
+    wire = Wire(valkey.socket_url)
+    day_ms, left = 86_400_000, [keys.query(7), keys.item("a"), keys.shopper(name), keys.log(name), keys.text(1)]
+    ttls = [ttl for ttl in wire.call([("PTTL", key) for key in left]) if isinstance(ttl, int)]
+    latest_ms = bounds.window_days * day_ms + LIMITS.late_ms
+    assert all(latest_ms + day_ms < ttl <= latest_ms + 10 * day_ms for ttl in ttls[:2])
+    assert ttls[2:] == [-1, -1, -1]
+    wire.close()
+    store.close()
 
 
 # --- killed between sends ---------------------------------------------------------------------------------------------

@@ -282,11 +282,12 @@ def test_what_is_acknowledged_is_not_kept() -> None:
 )
 def test_no_cut_into_batches_changes_anything(seed: int, cuts: Sequence[int], acknowledged: bool) -> None:
     steps = some_steps(Random(seed), 40)
-    whole = run(*steps, bounds=SMALL)
+    bounds = replace(SMALL, hits_are_exposures=bool(seed % 2))
+    whole = run(*steps, bounds=bounds)
     shopper, parts, at = Shopper(searches=[], kept=[]), list[Folded](), 0
     for size in (*cuts, len(steps)):
         part = run(
-            *steps[at : at + size], shopper=shopper, bounds=SMALL, first=at, acknowledged=at if acknowledged else 0
+            *steps[at : at + size], shopper=shopper, bounds=bounds, first=at, acknowledged=at if acknowledged else 0
         )
         parts.append(part)
         at += len(steps[at : at + size])
@@ -306,10 +307,11 @@ def test_no_cut_into_batches_changes_anything(seed: int, cuts: Sequence[int], ac
 def test_any_stale_state_derives_the_same_again(seed: int, read: int, again: int) -> None:
     """A worker that read any earlier state, and is given records from before it on, says what was said before."""
     steps = some_steps(Random(seed), 40)
-    whole = run(*steps, bounds=SMALL)
-    stale = run(*steps[:read], bounds=SMALL).shopper
+    bounds = replace(SMALL, hits_are_exposures=bool(seed % 2))
+    whole = run(*steps, bounds=bounds)
+    stale = run(*steps[:read], bounds=bounds).shopper
     begin = min(read, again)
-    repeated = run(*steps[begin:], shopper=stale, bounds=SMALL, first=begin)
+    repeated = run(*steps[begin:], shopper=stale, bounds=bounds, first=begin)
     assert repeated.increments == [pair for pair in whole.increments if pair[1].offset >= begin]
     assert repeated.shopper == whole.shopper
 
@@ -324,7 +326,7 @@ def some_steps(random: Random, count: int) -> list[Step]:
         name = f"q{random.randrange(6)}"
         items = [f"i{random.randrange(5)}" for _ in range(random.randrange(1, 4))]
         kinds: list[ShopperEvent] = [
-            query(name, at_ms),
+            query(name, at_ms, hits=tuple(items)),
             shown(name, *items, at_ms=at_ms),
             click(name, items[0], at_ms, event_id=f"e{number % 9}"),
             Cart(f"c{number % 5}", "c", name, at_ms, items[0]),
