@@ -15,13 +15,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from accounts import Account, accounted, clean_pass, differences
 from faulty_cluster import Cluster, Connection, Faults, Node
 from fibers import Fiber
-from headrace.streams.dump import Facts, dump, newest_day
-from headrace.streams.ingestion import Ingestion, Record, Rejected, Shopping
-from headrace.streams.keys import shopper_name
-from headrace.streams.searches import Entry, Folded, StateBounds
-from headrace.streams.store import MemoryStore, Stored
+from headrace.streams.ingestion import Ingestion, Rejected
+from headrace.streams.searches import StateBounds
+from headrace.streams.store import MemoryStore
 from shopping_logs import LIMITS, SMALL, LogShape, make_log, source
 
 DRAIN_ROUNDS = 2_000
@@ -82,55 +81,6 @@ class Pressure:
         }
     )
     largest_batch: int = 8
-
-
-@dataclass(frozen=True)
-class Clean:
-    """One pass over the same records in memory."""
-
-    facts: Facts
-    outcomes: dict[tuple[int, int], str]
-    rejected: frozenset[tuple[int, int]]
-
-
-class Account:
-    """What happened to each record, by (partition, offset)."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[tuple[int, int], set[str]] = {}
-        self.rejected: set[tuple[int, int]] = set()
-
-    def folded(self, partition: int, entries: Sequence[Entry], folded: Folded) -> None:
-        for entry, outcome in zip(entries, folded.outcomes, strict=True):
-            self.outcomes.setdefault((partition, entry.offset), set()).add(outcome)
-
-    def reject(self, rejected: Sequence[Rejected]) -> None:
-        self.rejected.update((record.partition, record.offset) for record, _ in rejected)
-
-
-def accounted(ingestion: type[Ingestion], account: Account) -> type[Ingestion]:
-    """The class with an eye on what its folds say."""
-
-    class Accounted(ingestion):  # type: ignore[valid-type, misc]
-        def _fold(self, todo: Mapping[Shopping, list[Entry]]) -> dict[Shopping, tuple[Stored, Folded]]:
-            folds: dict[Shopping, tuple[Stored, Folded]] = super()._fold(todo)
-            for shopping, (_, folded) in folds.items():
-                account.folded(shopping[0], todo[shopping], folded)
-            return folds
-
-    return Accounted
-
-
-def clean_pass(logs: Sequence[Sequence[Record]]) -> Clean:
-    """Every record once, in memory, partition after partition."""
-    store, account = MemoryStore(SMALL), Account()
-    ingestion = accounted(Ingestion, account)(store, source(len(logs)), SMALL, LIMITS, account.reject)
-    for log in logs:
-        if log:
-            ingestion.take(log)
-    assert ingestion.advance()
-    outcomes = {place: outcome for place, found in account.outcomes.items() for outcome in found}
-    return Clean(store.facts(), outcomes, frozenset(account.rejected))
 
 
 class Worker:
@@ -246,7 +196,7 @@ class Schedule:
         finally:
             for worker in self.workers:
                 worker.fiber.kill()
-        return self._judge(clean, facts)
+        return differences(clean, self.account, self.logs, facts, self.system.dumped_before_newest)
 
     def _some_faults(self) -> Faults:
         """Each kind of fault more or less often, or never: together they hide what one of them alone would show."""
@@ -357,39 +307,3 @@ class Schedule:
         for node in self.cluster.nodes:
             node.arrive(len(node.in_flight))
         return True
-
-    def _judge(self, clean: Clean, facts: Facts) -> list[str]:
-        day = max(newest_day(facts), newest_day(clean.facts)) - self.system.dumped_before_newest
-        expected = _dump(clean.facts, day).splitlines()
-        found = _dump(facts, day).splitlines()
-        differences = [f"- {line}" for line in expected if line not in set(found)]
-        differences += [f"+ {line}" for line in found if line not in set(expected)]
-        return differences + self._unaccounted(clean, facts)
-
-    def _unaccounted(self, clean: Clean, facts: Facts) -> list[str]:
-        differences = []
-        fences = {fact.name: fact.shopper.fence for fact in facts.shoppers}
-        for log in self.logs:
-            for record in log:
-                place = (record.partition, record.offset)
-                if (place in clean.rejected) != (place in self.account.rejected):
-                    differences.append(f"record {place}: rejected in one of the two only")
-                if place in clean.rejected:
-                    continue
-                outcomes = self.account.outcomes.get(place, set()) - {"repeated"}
-                if outcomes != {clean.outcomes[place]}:
-                    differences.append(f"record {place}: {sorted(outcomes)}, not {clean.outcomes[place]}")
-                name = shopper_name((record.key or b"").decode())
-                if fences.get(name, -1) < record.offset:
-                    differences.append(f"record {place}: its shopper has not seen it")
-        return differences
-
-
-def _dump(facts: Facts, day: int) -> str:
-    """The dump; of a day before the newest one only when a mutation asks for it."""
-    shown = Facts([], [], facts.shoppers, facts.texts, facts.capped_items)
-    if newest_day(facts) <= day:
-        return dump(facts, day, SMALL).decode()
-    shown.edges = [replace(fact, rows=tuple(row for row in fact.rows if row[0] <= day)) for fact in facts.edges]
-    shown.copies = [replace(fact, rows=tuple(row for row in fact.rows if row[0] <= day)) for fact in facts.copies]
-    return dump(shown, day, SMALL).decode()
