@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,7 +10,8 @@ from kafka import KafkaProducer
 
 from headrace.local.kafka import LocalKafka
 from headrace.local.valkey import LocalValkey
-from headrace.models.bundle import champion, read_bundle, write_bundle, write_part
+from headrace.models.bundle import GoldenRequest, read_part, write_bundle, write_part
+from headrace.online.scorer import Encoder, golden_requests
 from headrace.streams import sequences
 from headrace.streams.events import ItemChanged, encode
 from headrace.streams.identity import query_hash
@@ -53,17 +53,14 @@ def fill(url: str) -> None:
     wire.close()
 
 
-def students_of(repository: Path, count: int) -> list[tuple[str, list[Any]]]:
+def students_of(repository: Path, count: int) -> list[tuple[str, list[GoldenRequest]]]:
     """Student parts (digest, golden requests) that differ in a remark only: another part, the same work."""
-    current = champion(repository)
-    if current is None:
+    parts = [read_part(repository, folder.name) for folder in sorted((repository / "parts").glob("*"))]
+    student = next((part for part in parts if part.kind == "student"), None)
+    if student is None:
         return []
-    bundle = read_bundle(repository, current.version)
-    part = bundle.parts.get("student")
-    if part is None:
-        return []
-    golden = [request for request in bundle.golden if request.part == "student"]
-    files = {name: part.read(name) for name in part.files}
+    golden = golden_requests(Encoder(student.folder), "red shoe", titles(8))
+    files = {name: student.read(name) for name in student.files}
     found = []
     for number in range(count):
         config = {**msgspec.json.decode(files["config.json"]), "remark": number}
