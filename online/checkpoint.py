@@ -67,6 +67,7 @@ class Checkpoint:
         self._epoch = -1
         if read_only:
             self._file = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            self._file.execute("BEGIN")  # all that is read is of one moment, though a learner may be at work
         else:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(self.path, isolation_level=None, timeout=10.0)
@@ -177,7 +178,12 @@ class Checkpoint:
 
     @contextmanager
     def _writing(self, check: bool = True) -> Iterator[None]:
-        self._file.execute("BEGIN IMMEDIATE")
+        try:
+            self._file.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise BundleError(
+                f"{self.path} cannot be written ({error}): if another learner hangs in the middle of a write, end it"
+            ) from error
         try:
             newest = int(self._fact("epoch") or b"-1")
             if check and newest != self._epoch:

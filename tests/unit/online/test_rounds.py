@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from headrace import BundleError
 from headrace.models.head import Head
 from headrace.online.checkpoint import Checkpoint, Genesis, learner_digest
-from headrace.online.course import CourseSettings, CourseState
-from headrace.online.refresh import Pace, plan_round
-from headrace.online.rounds import End, LogRecord, Plan, Rounds, Rules, beginning
+from headrace.online.course import CourseSettings, CourseState, Decision
+from headrace.online.refresh import Pace, Refresh, plan_round
+from headrace.online.rounds import End, LogRecord, Outcome, Plan, Rounds, Rules, beginning
 from headrace.streams.events import ShopperEvent
 from headrace.streams.feature_log import Served
 from headrace.streams.labels import Windows
@@ -177,3 +178,45 @@ def test_only_so_many_rounds_are_kept_and_a_file_of_another_format_is_refused(tm
     file.close()
     with pytest.raises(BundleError, match="another format|has format"):
         Checkpoint(tmp_path)
+
+
+def test_a_file_held_by_a_writer_that_hangs_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    hanging, other = Checkpoint(tmp_path), Checkpoint(tmp_path)
+    hanging.claim(1)
+    other._file.execute("PRAGMA busy_timeout = 10")
+    with hanging._writing(), pytest.raises(BundleError, match=r"cannot be written \(database is locked\)"):
+        other.claim(2)
+    hanging.close()
+    other.close()
+
+
+def test_a_replay_reads_the_file_of_one_moment(tmp_path: Path) -> None:
+    log, rounds = Log(searches(0, 10)), new_rounds()
+    file = Checkpoint(tmp_path)
+    file.claim(1)
+    file.begin(Genesis(b"", {}, rounds.state()))
+    reader = Checkpoint(tmp_path, read_only=True)
+    plan = plan_round(rounds, log.ends(), {}, Pace(), decide=False)
+    file.begin_round(plan)
+    outcome = rounds.step(plan, log.between(rounds, plan))
+    file.commit(rounds.state(), outcome.changes, keep_rounds=3)
+    assert reader.state().number == 0
+    assert [*reader.rounds()] == []
+    reader.close()
+    file.close()
+
+
+def test_a_head_that_became_worse_is_not_published(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Refusing:
+        version, epoch = "", 1
+
+        def publish(self, decision: Decision) -> str:
+            raise AssertionError(decision)
+
+    rounds = new_rounds()
+    worse = Decision("worse", b"", (), {"examples": 7})
+    parts: dict[str, Any] = {"tail": None, "checkpoint": None, "publisher": Refusing(), "door": None}
+    refresh = Refresh(rounds, pace=Pace(), **parts)
+    refresh._publish(Outcome((), (), (worse,), rounds.pending.changes()))
+    assert refresh.published == 0
+    assert "head not published, it is worse than the frozen one" in caplog.text
