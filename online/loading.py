@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.2
 NICE: Final = 5
+REST: Final = 1.0
+"""While requests are served a new student warms up half of the time."""
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 60.0
 HEAD_BYTES: Final = 16 << 20
@@ -88,8 +90,12 @@ class Loader:
     shelf: Shelf[Student] = field(default_factory=Shelf)
     _verified: dict[str, Part] = field(default_factory=dict, init=False)
 
-    def load(self, version: str) -> tuple[Model, Callable[[], None]]:
+    def load(self, version: str, rest: float = 0.0) -> tuple[Model, Callable[[], None]]:
         """A model that passed every check, and how to close it.
+
+        Args:
+            version: which bundle.
+            rest: pauses while a new student warms up, in times of its work; 0 when nobody is served meanwhile.
 
         Raises:
             BundleCorrupt: bytes are missing or differ from their hash.
@@ -101,7 +107,7 @@ class Loader:
         head = read_head(bundle)
         replay(bundle.golden, {"head": golden_head(head)}, self.config.head_tolerance)
         try_head(head)
-        student, digest = self._student(bundle)
+        student, digest = self._student(bundle, rest)
         self._verified = {d: part for d, part in self._verified.items() if d in self.shelf.digests()}
         parts = {kind: part.digest for kind, part in bundle.parts.items()}
 
@@ -111,7 +117,7 @@ class Loader:
 
         return Model(version=bundle.version, parts=parts, head=head, student=student), close
 
-    def _student(self, bundle: Bundle) -> tuple[Student | None, str]:
+    def _student(self, bundle: Bundle, rest: float) -> tuple[Student | None, str]:
         part = bundle.parts.get("student")
         if part is None:
             return None, ""
@@ -121,7 +127,7 @@ class Loader:
         encoder = self.open_student(part.folder)
         replay(bundle.golden, {"student": partial(answer, encoder)}, self.config.tolerance)
         student = Student(encoder, Vectors(self.config.vector_bytes))
-        student.warm([*self.catalogue.recent(self.config.warm_items), *WARM_TEXTS])
+        student.warm([*WARM_TEXTS, *self.catalogue.recent(self.config.warm_items)], rest=rest)
         self.catalogue.renew()
         self.shelf.put(part.digest, student)
         self._verified[part.digest] = part
@@ -261,7 +267,7 @@ class Watcher:
         began_s = time.monotonic()
         looks = looks_of(self.loader.config.repository, version)
         try:
-            model, close = self.loader.load(version)
+            model, close = self.loader.load(version, REST if self.registry.current() else 0.0)
         except BundleCorrupt as error:
             self._refuse(version, "corrupt", str(error), looks)
             return False

@@ -179,11 +179,23 @@ class Student:
             asked += 1
         return asked
 
-    def warm(self, items: Sequence[tuple[str, Text]], batch: int = 32) -> int:
-        """Makes the vectors of some items before this student serves; from the thread that opens it, and only then."""
+    def warm(self, items: Sequence[tuple[str, Text]], batch: int = 8, rest: float = 0.0) -> int:
+        """Makes the vectors of some items before this student serves; from the thread that opens it, and only then.
+
+        Args:
+            items: whose texts to encode.
+            batch: so many at a time.
+            rest: pause after each batch, in times of what it took: the cores belong to the requests.
+
+        Raises:
+            BundleMismatch: a vector is not finite.
+        """
         for start in range(0, len(items), batch):
             part = items[start : start + batch]
+            began_s = time.monotonic()
             made = self.encoder.encode([text.text for _, text in part])
+            if rest:
+                time.sleep(rest * (time.monotonic() - began_s))
             if not np.isfinite(made).all():
                 raise BundleMismatch(f"the student gives vectors that are not finite, e.g. of {part[0][1].text!r:.80}")
             for (item_id, text), vector in zip(part, made, strict=True):
