@@ -24,7 +24,7 @@ def replay(bootstrap: str, topic: str, stretch: Mapping[int, tuple[int, int]]) -
         stretch: for each partition the first offset and the one behind the last.
 
     Raises:
-        SourceChanged: the log no longer holds the first of them.
+        SourceChanged: the log does not hold all of them.
         kafka.errors.KafkaError: no broker answers, or none for 30 s.
     """
     left = {partition: ends for partition, ends in stretch.items() if ends[0] < ends[1]}
@@ -40,8 +40,13 @@ def replay(bootstrap: str, topic: str, stretch: Mapping[int, tuple[int, int]]) -
     try:
         places = {partition: TopicPartition(topic, partition) for partition in left}
         consumer.assign(list(places.values()))
-        begins = consumer.beginning_offsets(list(places.values()))
+        begins, ends = consumer.beginning_offsets(list(places.values())), consumer.end_offsets(list(places.values()))
         for partition, place in places.items():
+            if ends[place] < left[partition][1]:
+                raise SourceChanged(
+                    f"{topic}, partition {partition}: offset {left[partition][1]} is wanted and the log ends at"
+                    f" {ends[place]}: it was cut or made again. Fill a new generation with `headrace rebuild`."
+                )
             if begins[place] > left[partition][0]:
                 raise SourceChanged(
                     f"{topic}, partition {partition}: offset {left[partition][0]} is wanted and the log begins at"
