@@ -26,6 +26,7 @@ from headrace.models.features import FEATURES
 from headrace.models.head import Head
 from headrace.online.catalogue import Catalogue, Text
 from headrace.online.meters import Meters
+from headrace.online.refusal import Refusal, looks_of, refusal_after
 from headrace.online.registry import Registry, Shelf
 from headrace.online.scorer import Encoder, answer
 from headrace.online.student import Student, Vectors
@@ -37,8 +38,6 @@ POLL_S: Final = 0.2
 NICE: Final = 5
 REST: Final = 1.0
 """While requests are served a new student warms up half of the time."""
-FIRST_RETRY_S: Final = 1.0
-LAST_RETRY_S: Final = 60.0
 HEAD_BYTES: Final = 16 << 20
 WARM_TEXTS: Final = [("", Text(text, 0)) for text in ("a", "a warm coat for cold days", "a coat " * 60)]
 """Encoded before a new student serves, so that no request is its first of a short, a middle or a long text."""
@@ -64,30 +63,22 @@ class LoadingConfig:
     warm_items: int = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a version does not serve, and when it is tried again.
-
-    Attributes:
-        files: what its files looked like; another look is a reason to try at once.
-        retry_s: monotonic time of the next try. wait_s: how long that was from the last one.
-    """
-
-    version: str
-    reason: str
-    files: int
-    retry_s: float
-    wait_s: float
-
-
 @dataclass(slots=True)
 class Loader:
-    """Makes models of bundles; parts that are open already are shared, not opened again."""
+    """Makes models of bundles; parts that are open already are shared, not opened again.
+
+    Attributes:
+        open_student: opens the folder of a student part.
+        catalogue: whose items a new student warms up with.
+        shelf: the parts that are open.
+        ending: set when the process ends: a warm-up then leaves off.
+    """
 
     config: LoadingConfig
     open_student: Callable[[Path], Encoder]
     catalogue: Catalogue
     shelf: Shelf[Student] = field(default_factory=Shelf)
+    ending: threading.Event = field(default_factory=threading.Event)
     _verified: dict[str, Part] = field(default_factory=dict, init=False)
 
     def load(self, version: str, rest: float = 0.0) -> tuple[Model, Callable[[], None]]:
@@ -127,7 +118,8 @@ class Loader:
         encoder = self.open_student(part.folder)
         replay(bundle.golden, {"student": partial(answer, encoder)}, self.config.tolerance)
         student = Student(encoder, Vectors(self.config.vector_bytes))
-        student.warm([*WARM_TEXTS, *self.catalogue.recent(self.config.warm_items)], rest=rest)
+        recent = self.catalogue.recent(self.config.warm_items)
+        student.warm([*WARM_TEXTS, *recent], rest=rest, ending=self.ending.is_set)
         self.catalogue.renew()
         self.shelf.put(part.digest, student)
         self._verified[part.digest] = part
@@ -173,32 +165,6 @@ def try_head(head: Head) -> None:
             raise BundleMismatch(f"the head scores numbers that are not finite when every feature is {value:g}")
 
 
-def looks_of(repository: Path, version: str) -> int:
-    """A number that changes when the files of a version do: names, sizes and times of its manifest and every part."""
-    seen: list[tuple[str, int, int]] = []
-    folders = [repository / "bundles" / version]
-    with contextlib.suppress(Exception):  # a manifest that cannot be read names no parts; its own look still counts
-        manifest = read_manifest_parts(repository, version)
-        folders += [repository / "parts" / digest for digest in manifest]
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(folder):
-                found = entry.stat(follow_symlinks=False)
-                seen.append((entry.path, found.st_size, found.st_mtime_ns))
-    return hash(tuple(sorted(seen)))
-
-
-def read_manifest_parts(repository: Path, version: str) -> list[str]:
-    """The digests that a manifest names, read without verifying: only for looking at files."""
-    import msgspec
-
-    raw = (repository / "bundles" / version / "manifest.json").read_bytes()[: 1 << 20]
-    manifest = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    parts = msgspec.json.decode(manifest["parts"], type=dict[str, str])
-    golden = msgspec.json.decode(manifest.get("golden", msgspec.Raw(b"null")), type=str | None)
-    return [digest for digest in [*parts.values(), golden or ""] if digest.isalnum()]
-
-
 @dataclass(slots=True)
 class Watcher:
     """The thread that follows the champion.
@@ -216,7 +182,6 @@ class Watcher:
     refusal: Refusal | None = field(default=None, init=False)
     exchanged_s: float = field(default=math.nan, init=False)
     _pointer_fault: str = field(default="", init=False)
-    _ending: threading.Event = field(default_factory=threading.Event, init=False)
     _closing: "queue.SimpleQueue[Callable[[], None]]" = field(default_factory=queue.SimpleQueue, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
 
@@ -227,7 +192,7 @@ class Watcher:
 
     def close(self) -> None:
         """Ends the thread, lets go of the model and closes what no request holds."""
-        self._ending.set()
+        self.loader.ending.set()
         if self._thread is not None:
             self._thread.join()
         self.registry.clear()
@@ -289,13 +254,11 @@ class Watcher:
         return True
 
     def _refuse(self, version: str, result: str, reason: str, looks: int) -> None:
-        before = self.refusal
-        again = before is not None and before.version == version
-        wait_s = min(2 * before.wait_s, LAST_RETRY_S) if before is not None and again else FIRST_RETRY_S
+        before = self.refusal if self.refusal is not None and self.refusal.version == version else None
         self.meters.swaps.labels(result).inc()
-        if before is None or not again or before.reason != reason:
+        if before is None or before.reason != reason:
             log.error("bundle %s is refused (%s): %s; the model before goes on", version, result, reason)
-        self.refusal = Refusal(version, reason, looks, time.monotonic() + wait_s, wait_s)
+        self.refusal = refusal_after(before, version, reason, looks, time.monotonic())
 
     def _close_retired(self) -> None:
         # Freeing a session takes milliseconds: here, not on the thread of the request that happened to be last.
@@ -309,7 +272,7 @@ class Watcher:
     def _run(self) -> None:
         with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        while not self._ending.is_set():
+        while not self.loader.ending.is_set():
             self.look()
             self.meters.model_since_s.set(time.monotonic() - self.exchanged_s)
-            self._ending.wait(self.poll_s)
+            self.loader.ending.wait(self.poll_s)

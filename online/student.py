@@ -179,18 +179,27 @@ class Student:
             asked += 1
         return asked
 
-    def warm(self, items: Sequence[tuple[str, Text]], batch: int = 8, rest: float = 0.0) -> int:
+    def warm(
+        self,
+        items: Sequence[tuple[str, Text]],
+        batch: int = 8,
+        rest: float = 0.0,
+        ending: Callable[[], bool] = lambda: False,
+    ) -> int:
         """Makes the vectors of some items before this student serves; from the thread that opens it, and only then.
 
         Args:
             items: whose texts to encode.
             batch: so many at a time.
             rest: pause after each batch, in times of what it took: the cores belong to the requests.
+            ending: whether to leave off, asked before each batch.
 
         Raises:
             BundleMismatch: a vector is not finite.
         """
         for start in range(0, len(items), batch):
+            if ending():
+                return start
             part = items[start : start + batch]
             began_s = time.monotonic()
             made = self.encoder.encode([text.text for _, text in part])

@@ -122,3 +122,11 @@ def test_a_student_that_gives_nan_does_not_warm_up() -> None:
 
     with pytest.raises(BundleMismatch):
         Student(Broken(), Vectors(1 << 20)).warm([("a", Text("red", 1))])
+
+
+def test_a_warm_up_leaves_off_when_the_process_ends() -> None:
+    plain = Plain()
+    student = Student(plain, Vectors(1 << 20))
+    items = [(str(number), Text(str(number), number)) for number in range(20)]
+    assert student.warm(items, batch=8, ending=lambda: len(plain.asked) >= 8) == 8
+    assert len(student.vectors) == 8
