@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.models.features import FEATURES, Reading, matrix
-from headrace.online.lookup import Fences, Found
+from headrace.online.found import Fences, Found
 from headrace.online.messages import FeaturesRequest
 from headrace.streams.identity import DAY_MS
 from headrace.streams.neighbours import NeighbourRule, wilson_lower

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.models.features import FEATURES, Reading
+from headrace.online.found import Found
 from headrace.online.ladder import Steps
-from headrace.online.lookup import Found
 from headrace.online.messages import ItemSaid, RankRequest
 from headrace.online.messages import Student as StudentState
 from headrace.streams.searches import hash_of, query_of

@@ -24,9 +24,10 @@ from headrace.models.features import FEATURES, matrix
 from headrace.models.head import Head
 from headrace.online.batch import Batcher, DeadlinePassed
 from headrace.online.catalogue import Catalogue
+from headrace.online.found import Found
 from headrace.online.knowledge import FeaturesAnswer, features_answer
 from headrace.online.ladder import Costs, Steps
-from headrace.online.lookup import Found, Lookup
+from headrace.online.lookup import Lookup
 from headrace.online.messages import FeaturesRequest, ModelSaid, RankAnswer, RankRequest
 from headrace.online.messages import Student as StudentState
 from headrace.online.meters import Meters

@@ -19,7 +19,8 @@ import redis.asyncio
 import uvloop
 
 from headrace.local.valkey import LocalValkey
-from headrace.online.lookup import RedisLookup, found_of
+from headrace.online.found import found_of
+from headrace.online.lookup import RedisLookup
 from headrace.online.redis_pipe import RedisPipe
 from headrace.streams import reading
 from headrace.streams.identity import query_hash

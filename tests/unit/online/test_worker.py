@@ -14,8 +14,8 @@ from headrace.models.features import ITEM_EDGE
 from headrace.models.head import Head
 from headrace.online.batch import Batcher, BatchLimits, Floats
 from headrace.online.catalogue import Catalogue
+from headrace.online.found import Found
 from headrace.online.ladder import Costs
-from headrace.online.lookup import Found
 from headrace.online.messages import Degraded, RankAnswer, RankRequest
 from headrace.online.meters import new_meters
 from headrace.online.registry import Registry
