@@ -38,6 +38,8 @@ POLL_S: Final = 0.2
 NICE: Final = 5
 REST: Final = 1.0
 """While requests are served a new student warms up half of the time."""
+WARM_S: Final = 30.0
+"""A new student does not wait longer for its items' vectors: the rest is made behind the requests."""
 HEAD_BYTES: Final = 16 << 20
 WARM_TEXTS: Final = [("", Text(text, 0)) for text in ("a", "a warm coat for cold days", "a coat " * 60)]
 """Encoded before a new student serves, so that no request is its first of a short, a middle or a long text."""
@@ -108,6 +110,9 @@ class Loader:
 
         return Model(version=bundle.version, parts=parts, head=head, student=student), close
 
+    def _enough(self, until_s: float) -> bool:
+        return self.ending.is_set() or time.monotonic() >= until_s
+
     def _student(self, bundle: Bundle, rest: float) -> tuple[Student | None, str]:
         part = bundle.parts.get("student")
         if part is None:
@@ -119,7 +124,8 @@ class Loader:
         replay(bundle.golden, {"student": partial(answer, encoder)}, self.config.tolerance)
         student = Student(encoder, Vectors(self.config.vector_bytes))
         recent = self.catalogue.recent(self.config.warm_items)
-        student.warm([*WARM_TEXTS, *recent], rest=rest, ending=self.ending.is_set)
+        until_s = time.monotonic() + WARM_S
+        student.warm([*WARM_TEXTS, *recent], rest=rest, ending=lambda: self._enough(until_s))
         self.catalogue.renew()
         self.shelf.put(part.digest, student)
         self._verified[part.digest] = part

@@ -17,6 +17,8 @@ from starlette.applications import Starlette
 
 CONNECTIONS: Final = 2_048
 BACKLOG: Final = 2_048
+KEEP_ALIVE_S: Final = 75
+"""Longer than balancers keep idle connections (60 s as a rule): who closes first must not be the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 limit_concurrency=CONNECTIONS,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=config.finish_s,
             )
         )

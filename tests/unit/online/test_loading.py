@@ -285,3 +285,11 @@ def test_what_a_worker_holds_does_not_grow_with_the_number_of_swaps(watcher: Wat
     assert after - before < 200  # one object a swap would be 1,000
     assert watcher.registry.waiting() == 0
     assert watcher.loader.shelf.digests() == {watcher.registry.current().parts["student"]}  # type: ignore[union-attr]
+
+
+def test_a_process_that_ends_does_not_wait_for_a_warm_up(watcher: Watcher, tmp_path: Path) -> None:
+    watcher.loader.ending.set()
+    publish_tiny(tmp_path, 0, student_seed=1)
+    assert watcher.look()
+    model = watcher.registry.current()
+    assert model is not None and model.student is not None and len(model.student.vectors) == 0
