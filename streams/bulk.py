@@ -1,6 +1,7 @@
 """The bulk driver: thousands of records at a time from kafka-python into an `Ingestion`.
 
-One consumer group fills one generation. Offsets are committed by hand, and only those that `Ingestion.acknowledged`
+While one micro-batch waits for Redis on a thread, the next one is read and decoded. One consumer group fills one
+generation. Offsets are committed by hand, and only those that `Ingestion.acknowledged`
 names. While the store is away the partitions are paused and polled on, so that the group keeps this member. A member
 that lost its partitions without noticing does no harm: the fences drop what it repeats, Kafka refuses its commits.
 """
@@ -9,6 +10,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -107,6 +109,7 @@ class BulkDriver:
         self.ends: dict[int, int] = {}
         self.store_away = ""
         self.ages_ms: deque[int] = deque(maxlen=1_000)
+        self._oldest_ms: deque[int] = deque(maxlen=1_000)
         self.group = group_of(settings.namespace, generation.name)
         self.outcomes: Counter[str] = ingestion.outcomes
         self._settings, self._generation, self._ingestion = settings, generation, ingestion
@@ -114,9 +117,12 @@ class BulkDriver:
         self._topic = generation.source.topic
         self._membership = _Membership()
         self._paused = False
+        self._failed = False
         self._failures = 0
         self._commit_at = 0.0
         self._consumer: Any = None
+        self._thread = ThreadPoolExecutor(1, "headrace-advance")
+        self._step: Future[bool] | None = None
 
     def run(self) -> None:
         """Reads until `stop` says so; then settles, commits and leaves the group.
@@ -146,8 +152,12 @@ class BulkDriver:
             while not self._stop():
                 self._turn()
             self._drain()
+        except BaseException:
+            self._failed = True
+            raise
         finally:
             self._consumer.close(autocommit=False, timeout_ms=self._settings.drain_ms)
+            self._thread.shutdown()
 
     @property
     def lag(self) -> dict[int, int]:
@@ -160,24 +170,58 @@ class BulkDriver:
         return frozenset(self.committed)
 
     def _turn(self) -> None:
-        """One poll and what follows from it."""
+        """One poll and what follows from it, while the step before goes on."""
         ingestion = self._ingestion
-        self._bound(ingestion.pending)
-        waiting = ingestion.pending > 0
-        records = self._poll(0 if waiting and not self._paused else self._settings.idle_ms)
+        waiting = self._step is not None and not self._step.done()
+        records = self._poll(0 if waiting else self._settings.idle_ms)
         if self._membership.fresh:
             self._welcome()
             records = [record for record in records if record.partition in self.committed]
-        if records:
-            ingestion.take(records)
+        decoded = ingestion.decoded(records) if records else None
+        self._join()
+        if decoded is not None:
+            ingestion.queue(decoded)
             self.taken += len(records)
-        if ingestion.pending and self._advance(0 if records else min(10, self._settings.idle_ms)) and records:
-            self.ages_ms.append(time.time_ns() // 1_000_000 - min(record.timestamp_ms for record in records))
+            self._oldest_ms.append(min(record.timestamp_ms for record in records))
         if time.monotonic() >= self._commit_at:
             self._commit()
             self._commit_at = time.monotonic() + self._settings.commit_ms / 1000
         if self._progress is not None:
             self._progress(self)
+        if self.store_away:
+            self._wait_for_store()
+        if ingestion.pending:
+            self._step = self._thread.submit(ingestion.advance)
+        self._bound(ingestion.pending)
+
+    def _join(self) -> None:
+        """Waits for the step that is under way: before anything else touches the ingestion."""
+        step, self._step = self._step, None
+        if step is None:
+            return
+        if step.result():
+            if self.store_away:
+                log.info("the store is back")
+            self.store_away, self._failures = "", 0
+            now_ms = time.time_ns() // 1_000_000
+            self.ages_ms.extend(now_ms - oldest_ms for oldest_ms in self._oldest_ms)
+            self._oldest_ms.clear()
+            return
+        failure = self._ingestion.last_failure
+        if failure != self.store_away:
+            log.warning("nothing is acknowledged: %s", failure)
+        self.store_away = failure
+        self._failures += 1
+
+    def _wait_for_store(self) -> None:
+        """Lets some time pass without giving up the membership, longer each time; takes what comes."""
+        self._pause()
+        until = time.monotonic() + _BACKOFF_S[min(self._failures, len(_BACKOFF_S)) - 1]
+        while time.monotonic() < until and not self._stop() and not self._membership.fresh:
+            late = self._poll(50)  # a paused partition gives what was fetched before
+            if late and not self._membership.fresh:
+                self._ingestion.take(late)
+                self.taken += len(late)
 
     def _poll(self, wait_ms: int) -> list[Record]:
         try:
@@ -208,6 +252,7 @@ class BulkDriver:
 
     def _welcome(self) -> None:
         """Finds the positions of the partitions that the group gave this member."""
+        self._join()
         self._check_topic()
         places = sorted(self._membership.assigned)
         if not places:
@@ -234,28 +279,6 @@ class BulkDriver:
         self.ends = {place.partition: ends[place] for place in places}
         self._membership.fresh = False
         log.info("reading %s from %s", self._topic, positions)
-
-    def _advance(self, wait_ms: int) -> bool:
-        if self._ingestion.advance(wait_ms):
-            if self.store_away:
-                log.info("the store is back")
-            self.store_away, self._failures = "", 0
-            return True
-        failure = self._ingestion.last_failure
-        if failure != self.store_away:
-            log.warning("nothing is acknowledged: %s", failure)
-        self.store_away = failure
-        pause_s = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
-        self._failures += 1
-        self._pause()
-        until = time.monotonic() + pause_s
-        while time.monotonic() < until and not self._stop():
-            if late := self._poll(50):  # keeps the membership; a paused partition gives nothing
-                self._ingestion.take(late)
-                self.taken += len(late)
-            if self._membership.fresh:
-                break
-        return False
 
     def _bound(self, pending: int) -> None:
         if pending > self._settings.pending or self.store_away:
@@ -300,6 +323,7 @@ class BulkDriver:
 
     def _drain(self) -> None:
         """Settles what was taken, within a bound, and commits it."""
+        self._join()
         until = time.monotonic() + self._settings.drain_ms / 1000
         while self._ingestion.pending and time.monotonic() < until and not self.store_away:
             if not self._ingestion.advance(200):  # the store went away just now: what is not settled comes again
@@ -309,6 +333,9 @@ class BulkDriver:
     async def leave(self, places: set[Any]) -> None:
         """Settles what can be settled shortly, commits it, and forgets the partitions; runs inside a poll."""
         del places  # this protocol takes all of them away
+        if self._failed:
+            return
+        self._join()
         until = time.monotonic() + self._settings.settle_ms / 1000
         while self._ingestion.pending and not self.store_away and time.monotonic() < until:
             if not self._ingestion.advance(100):
@@ -323,6 +350,7 @@ class BulkDriver:
 
     def forget(self) -> None:
         """Forgets every partition: whoever owns them reads again from what is committed."""
+        self._join()
         self._ingestion.assigned({})
         self.committed, self.ends = {}, {}
 

@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from headrace import BadEvent, StoreUnavailable, TooLate
 from headrace.streams.events import EventLimits, admit, decode
 from headrace.streams.keys import shopper_name
@@ -31,8 +33,7 @@ _KNOWN_TEXTS: Final = 200_000
 _REFUSALS: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True, gc=False):
     """One record of the events topic as Kafka holds it."""
 
     partition: int
@@ -64,7 +65,17 @@ Rejected = tuple[Record, BadEvent]
 
 
 @dataclass(slots=True)
-class _Batch:
+class Decoded:
+    """Records between ``take`` and acknowledgement: those that can be used by shopper, and those that cannot.
+
+    Attributes:
+        entries: of each shopper, by offset.
+        rejected: with the reason.
+        positions: partition -> the offset behind its last record.
+        records: how many they were.
+        mark: durable once the store has settled it; None until it is applied.
+    """
+
     entries: dict[Shopping, list[Entry]] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
     positions: dict[int, int] = field(default_factory=dict)
@@ -95,7 +106,7 @@ class Ingestion:
         self.outcomes: Counter[str] = Counter()
         self._store, self._source, self._bounds, self._limits, self._reject = store, source, bounds, limits, reject
         self._session = 0
-        self._batches: deque[_Batch] = deque()
+        self._batches: deque[Decoded] = deque()
         self._acknowledged: dict[int, int] = {}
         self._committed: dict[int, int] = {}
         self._texts: set[int] = set()
@@ -103,8 +114,11 @@ class Ingestion:
 
     @property
     def pending(self) -> int:
-        """Records that were taken and are not acknowledged; a driver bounds them by not taking more."""
-        return sum(batch.records for batch in self._batches)
+        """Records that were taken and are not acknowledged; a driver bounds them by not taking more.
+
+        May be asked for while another thread is inside `advance`.
+        """
+        return sum(batch.records for batch in tuple(self._batches))  # copied in one step of the interpreter
 
     def assigned(self, positions: Mapping[int, int]) -> None:
         """Says which partitions this worker owns now, and up to which offset each is committed.
@@ -122,19 +136,35 @@ class Ingestion:
 
     def take(self, records: Sequence[Record]) -> None:
         """Decodes records (of each partition in offset order) and queues them; ``advance`` applies them."""
-        batch = _Batch(records=len(records))
+        self.queue(self.decoded(records))
+
+    def decoded(self, records: Sequence[Record]) -> "Decoded":
+        """The first half of ``take``. Touches nothing else: another thread may ``advance`` meanwhile."""
+        batch = Decoded(records=len(records))
+        limits, partition_of = self._limits, self._source.partition_of
+        entries, positions = batch.entries, batch.positions
         for record in records:
-            batch.positions[record.partition] = record.offset + 1
+            partition, offset = record.partition, record.offset
+            positions[partition] = offset + 1
             try:
-                event = decode(record.value or b"", self._limits)
-                if self._source.partition_of(event.client_id) != record.partition:
+                event = decode(record.value, limits)
+                if partition_of(event.client_id) != partition:
                     raise BadEvent("key", "misrouted")
-                admit(event, record.timestamp_ms, self._limits)
+                admit(event, record.timestamp_ms, limits)
             except BadEvent as error:
                 batch.rejected.append((record, error))
                 continue
-            entry = Entry(record.offset, record.timestamp_ms, event)
-            batch.entries.setdefault((record.partition, event.client_id), []).append(entry)
+            entry = Entry(offset, record.timestamp_ms, event)
+            shopping = (partition, event.client_id)
+            there = entries.get(shopping)
+            if there is None:
+                entries[shopping] = [entry]
+            else:
+                there.append(entry)
+        return batch
+
+    def queue(self, batch: "Decoded") -> None:
+        """The second half of ``take``; not while ``advance`` runs."""
         self._batches.append(batch)
 
     def advance(self, wait_ms: int = 0) -> bool:
@@ -180,7 +210,7 @@ class Ingestion:
             batch.mark = None
         self._session = self._store.session
 
-    def _apply(self, batch: _Batch) -> None:
+    def _apply(self, batch: Decoded) -> None:
         if batch.rejected:
             self._reject(batch.rejected)
             for _, error in batch.rejected:

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -114,7 +114,7 @@ class LiveDriver:
         """
         positions = self._positions(range(self._generation.source.partitions))
         seed_offsets(self._settings.bootstrap, self.group, self._topic, positions)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._run())
         if self._fault is not None:
             raise self._fault
@@ -125,7 +125,7 @@ class LiveDriver:
         return {part: max(0, end - self.committed.get(part, 0)) for part, end in self.ends.items()}
 
     async def _run(self) -> None:
-        app = self._app()
+        app = self.application(self._consume)
         started = asyncio.create_task(app.start())
         try:
             while not self._stop() and self._fault is None:
@@ -145,8 +145,13 @@ class LiveDriver:
                 log.warning("faust did not stop within %s s", self._settings.drain_s)
             started.cancel()
 
-    def _app(self) -> Any:
-        """The application: one agent on one topic, and everything off that would act by itself."""
+    def application(self, consume: Callable[[Any], Awaitable[None]], rebalances: bool = True) -> Any:
+        """The application: one agent on one topic, and everything off that would act by itself.
+
+        Args:
+            consume: what the agent does with its stream; must never raise.
+            rebalances: whether this driver hears of them.
+        """
         settings = self._settings
         app = faust.App(
             self.group,
@@ -171,11 +176,12 @@ class LiveDriver:
             value_serializer="raw",
             allow_empty=True,
         )
-        app.on_partitions_revoked.connect(cast(Any, self._revoked), weak=False)
-        app.on_partitions_assigned.connect(cast(Any, self._assigned), weak=False)
+        if rebalances:
+            app.on_partitions_revoked.connect(cast(Any, self._revoked), weak=False)
+            app.on_partitions_assigned.connect(cast(Any, self._assigned), weak=False)
 
         async def shopping(stream: Any) -> None:
-            await self._consume(stream)
+            await consume(stream)
 
         app.agent(topic, name="headrace.shopping")(shopping)
         app.finalize()
@@ -349,7 +355,7 @@ def _place(topic: str, partition: int) -> Any:
     return TP(topic, partition)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """The loop of uvloop where that is installed: a fifth faster."""
     try:
         import uvloop

@@ -76,7 +76,7 @@ class StateBounds:
     hits_are_exposures: bool = False
 
 
-class Search(Struct, array_like=True):
+class Search(Struct, array_like=True, gc=False):
     """One open search: what was shown and which flags are set, as parallel bytes (8 a hash, 1 the flags)."""
 
     at_ms: int
@@ -87,7 +87,7 @@ class Search(Struct, array_like=True):
     touches: bytes = b""
 
 
-class Kept(Struct, array_like=True, frozen=True):
+class Kept(Struct, array_like=True, frozen=True, gc=False):
     """What the record at an offset added: a bit for each of its items, so that it can be said again."""
 
     offset: int
@@ -98,7 +98,7 @@ class Kept(Struct, array_like=True, frozen=True):
     mask: bytes
 
 
-class Shopper(Struct, array_like=True):
+class Shopper(Struct, array_like=True, gc=False):
     """Everything kept about one shopper but the sequence itself.
 
     Attributes:
@@ -143,8 +143,7 @@ def decode_shopper(value: bytes | None) -> Shopper:
     return _decode(memoryview(value)[PREFIX_BYTES:])
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """One decoded record on its way into a shopper."""
 
     offset: int
@@ -189,7 +188,9 @@ def fold(shopper: Shopper, entries: Iterable[Entry], acknowledged: int, bounds: 
             _repeat(folded, entry, bounds)
             continue
         shopper.fence = entry.offset
-        shopper.clock_ms = max(shopper.clock_ms, min(entry.event.at_ms, entry.timestamp_ms))
+        now_ms = min(entry.event.at_ms, entry.timestamp_ms)
+        if now_ms > shopper.clock_ms:
+            shopper.clock_ms = now_ms
         _evict(shopper, bounds)
         folded.outcomes.append(_step(folded, entry, bounds))
         folded.changed = True
@@ -202,10 +203,13 @@ def fold(shopper: Shopper, entries: Iterable[Entry], acknowledged: int, bounds: 
 
 def _evict(shopper: Shopper, bounds: StateBounds) -> None:
     searches = shopper.searches
-    leave = max(0, len(searches) - bounds.searches)
+    leave = len(searches) - bounds.searches
+    if leave < 0:
+        leave = 0
     while leave < len(searches) and shopper.clock_ms - searches[leave].at_ms > bounds.search_ms:
         leave += 1
-    del searches[:leave]
+    if leave:
+        del searches[:leave]
 
 
 def _name_texts(folded: Folded, event: ShopperEvent) -> None:

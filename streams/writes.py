@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import assert_never
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Increment:
+
+class Increment(Struct, frozen=True, gc=False):
     """What one record adds to some edges of one query.
 
     Attributes:

@@ -1,6 +1,6 @@
 """kill -9 of consumers at every stage, and of Redis with its file cut back to what was synced: the state stays exact.
 
-    python tests/chaos/kill.py --jars FOLDER --json FILE
+    python tests/chaos/kill.py --json FILE
 
 starts Kafka and Valkey itself and takes some minutes; ends with 1 when anything is not exact. CI runs a small one,
 ``test_kill.py``; what is done and what must hold is in ``tests/support/kills.py``.
@@ -8,6 +8,7 @@ starts Kafka and Valkey itself and takes some minutes; ends with 1 when anything
 
 import argparse
 import json
+import os
 import random
 import sys
 import tempfile
@@ -21,11 +22,13 @@ from headrace.local.kafka import LocalKafka  # noqa: E402
 from headrace.local.valkey import LocalValkey  # noqa: E402
 from kills import kill_consumers, kill_valkey, new_stage  # noqa: E402
 
+JARS = Path(os.environ.get("HEADRACE_KAFKA_JARS") or Path(__file__).parents[3] / "shared" / "kafka" / "lib")
+
 
 def main() -> None:
     """The full run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--jars", type=Path, required=True, help="folder of Kafka's jars")
+    parser.add_argument("--jars", type=Path, default=JARS, help="folder of Kafka's jars")
     parser.add_argument("--json", type=Path, help="write the reports here")
     parser.add_argument("--kills", type=int, default=4, help="of each driver at each stage")
     parser.add_argument("--valkey-kills", type=int, default=5, help="of Valkey under each driver")

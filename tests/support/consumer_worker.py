@@ -12,7 +12,7 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
-from headrace.commands.consumption import Stopped, consumption, quieten_kafka, worker_name
+from headrace.commands.consumption import Stopped, consumption, quieten_kafka, tune_runtime, worker_name
 from headrace.commands.recipes import redis_settings
 from headrace.streams import redis_store
 from headrace.streams.bulk import BulkDriver, BulkSettings
@@ -122,6 +122,7 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     logging.basicConfig(level="INFO")
     quieten_kafka()
+    tune_runtime()
     told, stopped, worker = parsed(), Stopped(), worker_name()
     stage, _, at = told.die.partition(":")
     dying = Dying(stage, int(at or 0))

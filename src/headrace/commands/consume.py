@@ -9,7 +9,7 @@ import click
 from prometheus_client import CollectorRegistry
 
 from headrace.commands.brokers import speaking_to
-from headrace.commands.consumption import Consumption, Stopped, consumption, quieten_kafka, worker_name
+from headrace.commands.consumption import Consumption, Stopped, consumption, quieten_kafka, tune_runtime, worker_name
 from headrace.commands.options import bootstrap_servers, namespace, redis_url, show_configuration
 from headrace.commands.recipes import current_or_first, durability, recipe_flags, redis_settings, topic
 from headrace.streams.bulk import BulkDriver, BulkSettings
@@ -66,6 +66,7 @@ def command(
     """
     show_configuration()
     quieten_kafka()
+    tune_runtime()
     stopped = Stopped()
     meters = _meters(topic, metrics_port, stall_seconds)
     settings = redis_settings(redis_url, durability, replicas, worker_name())

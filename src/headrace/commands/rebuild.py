@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from headrace.commands.brokers import speaking_to
-from headrace.commands.consumption import Stopped, consumption, quieten_kafka, worker_name
+from headrace.commands.consumption import Stopped, consumption, quieten_kafka, tune_runtime, worker_name
 from headrace.commands.options import bootstrap_servers, namespace, redis_url, show_configuration
 from headrace.commands.progress import ProgressLine
 from headrace.commands.recipes import chosen, durability, made, opened, recipe_flags, redis_settings, topic
@@ -54,6 +54,7 @@ def command(
     """
     show_configuration()
     quieten_kafka()
+    tune_runtime()
     stopped = Stopped()
     settings = redis_settings(redis_url, durability, replicas, worker_name())
     with speaking_to(bootstrap_servers), Generations(settings, namespace) as generations:
