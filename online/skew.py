@@ -141,8 +141,7 @@ class Skew:
             None,
             [packed or None, b"1" if query.capped else None, *(query.edges.get(item) for item in served.items)],
             [None] * len(served.items),
-            shopper.head,
-            shopper.log,
+            [shopper.head, shopper.log],
         ]
         answer = reading.answer(question, replies, self._sequence)
         return found_of(answer, day_of(served.at_ms), self._window_days), query.capped

@@ -80,7 +80,7 @@ class Answer:
 
 
 def commands(keys: Keys, question: Question) -> list[Command]:
-    """Everything a request reads, to be sent as one pipeline; six commands at the most."""
+    """Everything a request reads, to be sent as one pipeline; five commands at the most."""
     asked: list[Command] = [("GET", keys.alias)]
     if question.query is not None:
         name = keys.query(question.query)
@@ -92,7 +92,8 @@ def commands(keys: Keys, question: Question) -> list[Command]:
         asked.append(("MGET", *(keys.item(item_id) for item_id in question.item_ids)))
     if question.client_id is not None:
         shopper = shopper_name(question.client_id)
-        asked += [("GET", keys.shopper(shopper)), ("GET", keys.log(shopper))]
+        # one command, and both keys in one slot: the fence and the sequence are of one moment
+        asked.append(("MGET", keys.shopper(shopper), keys.log(shopper)))
     return asked
 
 
@@ -113,7 +114,8 @@ def answer(question: Question, replies: Sequence[object], limit: int) -> Answer:
     if question.query is not None:
         fields = _fields(question, next(left))
     values = next(left) if question.item_ids else []
-    head, log = (next(left), next(left)) if question.client_id is not None else (None, None)
+    pair = next(left) if question.client_id is not None else None
+    head, log = pair if isinstance(pair, list) else (None, None)
     rows, items = _query_rows(fields)
     item_rows, known = _item_rows(values if isinstance(values, list) else [])
     return Answer(

@@ -102,8 +102,7 @@ class MemoryWorker:
             b"g1",
             [fences or None, b"1" if capped else None, *(edges.get(item) for item in items)],
             [bytes((item_copies.CODEC, 0)) + copies[item] if copies[item] else None for item in items],
-            stored.head,
-            stored.log,
+            [stored.head, stored.log],
         ]
 
 
