@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from headrace import StoreUnavailable
 from headrace.streams import feature_log
 from headrace.streams.feature_log import Served
+from headrace.streams.partitioners import Partitioner, partition_of
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +48,26 @@ class NoFeatureLog:
         """Nothing to send."""
 
 
-def new_producer(bootstrap_servers: str, **settings: Any) -> Any:
-    """A kafka-python producer.
+def new_producer(bootstrap_servers: str, partitioner: Partitioner, **settings: Any) -> Any:
+    """A kafka-python producer that puts a key where the topic's other producers put it.
 
     Raises:
         StoreUnavailable: no broker answers.
     """
     from kafka import KafkaProducer
     from kafka.errors import KafkaError
+    from kafka.partitioner.abc import Partitioner as KafkaPartitioner
+
+    class Keyed(KafkaPartitioner):  # type: ignore[misc]
+        def partition(self, topic: str, key: bytes, serialized_key: bytes, *rest: Any) -> int:
+            return partition_of(serialized_key, len(rest[-1].partitions_for_topic(topic)), partitioner)
 
     try:
-        return KafkaProducer(bootstrap_servers=bootstrap_servers.split(","), **settings)
+        return KafkaProducer(
+            bootstrap_servers=bootstrap_servers.split(","),
+            partitioner=Keyed(),
+            **settings,
+        )
     except KafkaError as error:
         raise StoreUnavailable(f"Kafka at {bootstrap_servers} does not answer: {error}") from error
 
@@ -71,12 +81,14 @@ class KafkaFeatureLog:
         topic: of the feature log.
         count: told "sent", "dropped" or "failed" for each record.
         buffer: records that may wait.
+        partitioner: that of the events topic: what was served to a shopper lies beside what the shopper did.
     """
 
     bootstrap_servers: str
     topic: str
     count: Count
     buffer: int = 1_000
+    partitioner: Partitioner = "murmur2"
     _waiting: "queue.Queue[Served | None]" = field(init=False)
     _thread: threading.Thread = field(init=False)
     _closing: threading.Event = field(default_factory=threading.Event, init=False)
@@ -128,7 +140,9 @@ class KafkaFeatureLog:
 
     def _connect(self) -> Any:
         try:
-            return new_producer(self.bootstrap_servers, acks=1, enable_idempotence=False, linger_ms=20, **IMPATIENT)
+            return new_producer(
+                self.bootstrap_servers, self.partitioner, acks=1, enable_idempotence=False, linger_ms=20, **IMPATIENT
+            )
         except StoreUnavailable as error:
             log.warning("feature log: %s; answers go on, nothing is learned from them", error)
             self._closing.wait(1.0)  # while it sleeps the buffer fills, and what does not fit is counted as dropped
@@ -174,11 +188,13 @@ class EventSink:
         bootstrap_servers: where to begin.
         topic: of the events.
         wait_s: how long to wait for the acknowledgements.
+        partitioner: that of the topic's other producers.
     """
 
     bootstrap_servers: str
     topic: str
     wait_s: float = 10.0
+    partitioner: Partitioner = "murmur2"
     _producer: Any = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -215,6 +231,7 @@ class EventSink:
                 wait_ms = int(self.wait_s * 1000)
                 self._producer = new_producer(
                     self.bootstrap_servers,
+                    self.partitioner,
                     acks="all",
                     linger_ms=1,
                     **IMPATIENT,

@@ -16,6 +16,7 @@ from headrace.models.features import FEATURES
 from headrace.streams import feature_log
 from headrace.streams.events import Click, EventLimits, ItemChanged, decode, encode
 from headrace.streams.feature_log import FeatureLogLimits
+from headrace.streams.partitioners import partition_of
 from headrace.streams.topics import admin_of, all_topics, create_topics
 from serving import Worker, serving
 from tiny_models import head, publish_tiny
@@ -122,7 +123,7 @@ def test_events_are_in_kafka_when_the_answer_comes(worker: Worker, topics: Topic
     assert said["accepted"] == 1
     assert [(one["index"], one["reason"]) for one in said["refused"]] == [(1, "missing"), (2, "wrong_type")]
     [record] = topics.records("search.events.v1", 1)
-    assert record.key == b"shopper"
+    assert (record.key, record.partition) == (b"shopper", partition_of(b"shopper", 2))
     assert decode(record.value, EventLimits()) == good
     assert worker.call("POST", "/v1/events", b"nonsense").status == 400
     assert worker.call("POST", "/v1/events", []).json() == {"accepted": 0, "refused": []}
@@ -169,3 +170,22 @@ def test_a_text_that_had_to_leave_is_read_again_behind_the_answer(
         assert missed
         worker.wait(lambda: worker.rank(items=missed[0]).json()["student"] == "computed")
         assert worker.metric('headrace_catalogue_bytes{kind="texts"}') <= 1 << 20
+
+
+def test_records_lie_where_the_topics_other_producers_put_them(
+    tmp_path: Path, topics: Topics, valkey: LocalValkey
+) -> None:
+    repository = tmp_path / "models"
+    publish_tiny(repository, 0)
+    clients = [f"shopper-{number}" for number in range(12)]
+    with serving(tmp_path, repository, valkey.url, "--partitioner", "crc32", *topics.flags()) as worker:
+        for client in clients:
+            event = json.loads(encode(Click(f"e-{client}", client, "q", int(time.time() * 1000), "a", 1)))
+            assert worker.call("POST", "/v1/events", event).status == 202
+            assert worker.rank(client_id=client, query_id="q").json()["logged"]
+        assert worker.stop() == 0  # what waits is sent first
+    for stem in ("search.events.v1", "search.features.v1"):
+        found = topics.records(stem, len(clients))
+        assert {record.key.decode(): record.partition for record in found} == {
+            client: partition_of(client.encode(), 2, "crc32") for client in clients
+        }

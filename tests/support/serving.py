@@ -105,7 +105,7 @@ def serving(folder: Path, repository: Path, redis_url: str, *flags: str, ready: 
         assert said.startswith("listening on http://"), said + log.read_text()
         worker = Worker(process, int(said.rpartition(":")[2]), log)
         if ready:
-            worker.wait(lambda: bool(worker.ready()["ready"]))
+            worker.wait(lambda: bool(worker.ready()["ready"]), 90)
         yield worker
     finally:
         process.kill()

@@ -23,6 +23,7 @@ from headrace.online.registry import Registry
 from headrace.online.scorer import Encoder
 from headrace.online.server import Server, ServerConfig, listen
 from headrace.online.worker import Model, Worker
+from headrace.streams.partitioners import Partitioner
 
 SWITCH_S = 0.0005
 """How long a thread may keep the interpreter while another wants it: Python's 5 ms would be most of a request."""
@@ -44,6 +45,7 @@ class Settings:
     events_topic: str
     items_topic: str
     features_topic: str
+    partitioner: Partitioner
     trust_now: bool
     deadline_ms: int
     places: int
@@ -79,6 +81,12 @@ class Settings:
 @click.option("--events-topic", default="search.events.v1", help="Where POST /v1/events puts events.")
 @click.option("--items-topic", default="search.items.v1", help="Where item texts come from.")
 @click.option("--features-topic", default="search.features.v1", help="Where served features go.")
+@click.option(
+    "--partitioner",
+    type=click.Choice(["murmur2", "crc32"]),
+    default="murmur2",
+    help="That of the events topic's other producers; with another one what comes in here is dead-lettered.",
+)
 @click.option("--trust-now/--no-trust-now", default=False, help="Take now_ms from requests: for replays only.")
 @click.option(
     "--deadline-ms",
@@ -162,7 +170,7 @@ class Service:
         self.watcher = Watcher(self.registry, loader, meters, settings.poll_ms / 1000)
         self.features_log = self._features_log()
         self.items = self._items()
-        self.sink = EventSink(settings.bootstrap_servers, settings.events_topic) if settings.kafka else None
+        self.sink = self._sink()
 
     def edge(self) -> Edge:
         """The doors."""
@@ -249,7 +257,14 @@ class Service:
             settings.features_topic,
             lambda result: count.labels(result).inc(),
             settings.log_buffer,
+            settings.partitioner,
         )
+
+    def _sink(self) -> EventSink | None:
+        settings = self.settings
+        if not settings.kafka:
+            return None
+        return EventSink(settings.bootstrap_servers, settings.events_topic, partitioner=settings.partitioner)
 
     def _items(self) -> ItemsTopic | None:
         settings, count = self.settings, self.meters.catalogue_records
