@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -215,17 +216,17 @@ def _run(line: Line, steps: list[Step], barrier: bool, speed: float, driver: str
     }
     try:
         line.start(verbs, lambda what: click.echo(f"starting {what}", err=True))
-        log = EventLog(line.bootstrap, EVENTS, line.redis_url, line.namespace)
-        door = Door(line.serve_url, line.refresh_url)
-        pause: Callable[[Step, float], None] = (
-            Barrier(log, door, line.partitions) if barrier else Pace(log, steps[0].at_ms, speed)
-        )
-        interval_s = 0.1 if sys.stderr.isatty() else 10.0
-        with tqdm(total=len(steps), unit="step", desc="replay", smoothing=0.05, mininterval=interval_s) as bar:
-            served = list(replay(steps, log, door, pause, lambda done: bar.update(done - bar.n)))
-        status = dict(door.status())
-        door.close()
-        log.close()
+with (
+            closing(EventLog(line.bootstrap, EVENTS, line.redis_url, line.namespace)) as log,
+            closing(Door(line.serve_url, line.refresh_url)) as door,
+        ):
+            pause: Callable[[Step, float], None] = (
+                Barrier(log, door, line.partitions) if barrier else Pace(log, steps[0].at_ms, speed)
+            )
+            interval_s = 0.1 if sys.stderr.isatty() else 10.0
+            with tqdm(total=len(steps), unit="step", desc="replay", smoothing=0.05, mininterval=interval_s) as bar:
+                served = list(replay(steps, log, door, pause, lambda done: bar.update(done - bar.n)))
+            status = dict(door.status())
     finally:
         line.stop()
     return report(steps, served, log.freshness.seen_ms, status, barrier)

@@ -111,7 +111,7 @@ class LocalKafka:
         """The node's process id, or None while it does not run."""
         return self._child.pid
 
-    def start(self, timeout_s: float = 60.0) -> None:
+    def start(self, timeout_s: float = 100.0) -> None:
         """Starts the node and returns when it answers; does nothing when it runs.
 
         Raises:
