@@ -66,7 +66,8 @@ def quieten_kafka() -> None:
     """Leaves Kafka's clients' warnings in the log, and their account of every connection out of it."""
     for name in ("kafka", "aiokafka", "faust", "mode"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # it warns of its own tasks of 100 ms
+    for name in ("kafka.net.selector", "faust.app.base"):  # they warn of their own slow tasks and missing sensors
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def tune_runtime() -> None:

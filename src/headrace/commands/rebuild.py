@@ -10,12 +10,21 @@ from headrace.commands.brokers import speaking_to
 from headrace.commands.consumption import Stopped, consumption, quieten_kafka, tune_runtime, worker_name
 from headrace.commands.options import bootstrap_servers, namespace, redis_url, show_configuration
 from headrace.commands.progress import ProgressLine
-from headrace.commands.recipes import chosen, durability, made, opened, recipe_flags, redis_settings, topic
+from headrace.commands.recipes import (
+    chosen,
+    durability,
+    known_source,
+    made,
+    opened,
+    recipe_flags,
+    redis_settings,
+    topic,
+)
 from headrace.streams.bulk import BulkDriver, BulkSettings
 from headrace.streams.generations import Generation, Recipe, check_beginning
 from headrace.streams.log_extent import log_extent
 from headrace.streams.redis_generations import Generations
-from headrace.streams.topics import check_source, source_of
+from headrace.streams.topics import check_source
 from headrace.streams.watch import Watch
 
 _FRESH_S: Final = 5.0
@@ -141,7 +150,7 @@ class CatchingUp:
 
 
 def _begun(generations: Generations, bootstrap: str, topic: str, partial: bool, flags: Mapping[str, Any]) -> Generation:
-    source = source_of(bootstrap, topic)
+    source = known_source(bootstrap, topic)
     extent = log_extent(bootstrap, topic, source.partitions)
     begins = tuple(extent[partition][0] for partition in range(source.partitions))
     if not partial:
@@ -158,7 +167,7 @@ def _resumed(generations: Generations, bootstrap: str, topic: str, name: str, fl
     generation = opened(generations, name, flags)
     if generation.build != "building":
         raise click.ClickException(f"Generation {name} is not being built any more: `consume` goes on with it.")
-    check_source(generation.source, source_of(bootstrap, topic))
+    check_source(generation.source, known_source(bootstrap, topic))
     return generation
 
 

@@ -23,7 +23,7 @@ from headrace.streams.generations import (
 from headrace.streams.log_extent import log_extent
 from headrace.streams.redis_generations import Generations
 from headrace.streams.redis_store import RedisSettings
-from headrace.streams.topics import EVENTS, Source, check_source, source_of
+from headrace.streams.topics import DEAD, EVENTS, LATE, Source, admin_of, check_source, find_topics, source_of
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -149,6 +149,25 @@ def made(source: Source, begins: tuple[int, ...], recipe: Recipe, build: Any, pa
     return Generation(name, recipe, source, begins, partial, now_ms, build)
 
 
+def known_source(bootstrap: str, topic: str) -> Source:
+    """The log that a topic's name stands for now; its letters' topics must be there too.
+
+    Raises:
+        SourceChanged: there is no such topic.
+        click.ClickException: there is no place for records that cannot be used: the first one would stop its partition.
+    """
+    source = source_of(bootstrap, topic)
+    with admin_of(bootstrap) as admin:
+        there = find_topics(admin, [topic + DEAD, topic + LATE])
+    missing = [name for name in (topic + DEAD, topic + LATE) if name not in there]
+    if missing:
+        raise click.ClickException(
+            f"There is no topic {' and no topic '.join(missing)}: the first record that cannot be used would stop its"
+            " partition. `headrace topics create` makes them."
+        )
+    return source
+
+
 def current_or_first(generations: Generations, bootstrap: str, topic: str, flags: Mapping[str, Any]) -> Generation:
     """The generation that is read; when nothing was ever built, the first one, from the log's beginning.
 
@@ -156,7 +175,7 @@ def current_or_first(generations: Generations, bootstrap: str, topic: str, flags
         SourceChanged: the topic is not the one it was built from, or no longer holds its beginning.
         click.ClickException: this worker would fold otherwise.
     """
-    source = source_of(bootstrap, topic)
+    source = known_source(bootstrap, topic)
     name = generations.current()
     if name is None:
         extent = log_extent(bootstrap, topic, source.partitions)
