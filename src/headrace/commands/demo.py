@@ -216,7 +216,7 @@ def _run(line: Line, steps: list[Step], barrier: bool, speed: float, driver: str
     }
     try:
         line.start(verbs, lambda what: click.echo(f"starting {what}", err=True))
-with (
+        with (
             closing(EventLog(line.bootstrap, EVENTS, line.redis_url, line.namespace)) as log,
             closing(Door(line.serve_url, line.refresh_url)) as door,
         ):
