@@ -192,7 +192,7 @@ class BulkDriver:
             self._wait_for_store()
         if ingestion.pending:
             self._step = self._thread.submit(ingestion.advance)
-        self._bound(ingestion.pending)
+        self._bound(ingestion.pending + self._uncommitted())
 
     def _join(self) -> None:
         """Waits for the step that is under way: before anything else touches the ingestion."""
@@ -292,6 +292,10 @@ class BulkDriver:
             self._consumer.pause(*self._consumer.assignment())
             self._paused = True
 
+    def _uncommitted(self) -> int:
+        """Records that are durable and not committed: shoppers keep their increments until they are."""
+        return sum(offset - self.committed[part] for part, offset in self._due().items())
+
     def _due(self) -> dict[int, int]:
         """What is durable and not committed yet."""
         return {
@@ -299,6 +303,20 @@ class BulkDriver:
             for part, offset in self._ingestion.acknowledged().items()
             if part in self.committed and offset > self.committed[part]
         }
+
+    def _behind_markers(self) -> dict[int, int]:
+        """Where the reader stands beyond the last record: a transaction's end takes an offset and is no record.
+
+        Nobody acknowledges such an offset, and a partition that ends with one would look as if it stood still.
+        """
+        if self._ingestion.pending or self._membership.fresh:
+            return {}
+        stands = {
+            place.partition: self._consumer.position(place)
+            for place in self._consumer.assignment()
+            if place.partition in self.committed
+        }
+        return {part: offset for part, offset in stands.items() if offset and offset > self.committed[part]}
 
     def _offsets(self, due: Mapping[int, int]) -> dict[Any, Any]:
         return {TopicPartition(self._topic, part): OffsetAndMetadata(offset, "", -1) for part, offset in due.items()}
@@ -308,6 +326,7 @@ class BulkDriver:
         for place in self._consumer.assignment():
             if (end := self._consumer.highwater(place)) is not None:
                 self.ends[place.partition] = end
+        due |= self._behind_markers()
         if not due:
             return
         try:

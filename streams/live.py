@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 
 import faust
 from faust.types import TP
+from kafka.errors import KafkaError
 
 from headrace.streams.generations import Generation, check_positions, group_of
 from headrace.streams.ingestion import Ingestion, Record
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _TICK_S: Final = 0.02
+_QUIET_S: Final = 3.0
+_MARKERS: Final = 1_000
+"""Between the last record and the end of a partition: more than so many offsets are lag, not ends of transactions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ class LiveDriver:
         self._fault: BaseException | None = None
         self._failures = 0
         self._again_s = self._commit_s = 0.0
+        self._taken_s = time.monotonic()
 
     def run(self) -> None:
         """Reads until `stop` says so; then settles, commits and leaves the group.
@@ -209,12 +214,13 @@ class LiveDriver:
                 taken = await asyncio.to_thread(self._mended, records)
             if taken:
                 self.taken += len(taken)
+                self._taken_s = time.monotonic()
                 await asyncio.to_thread(self._ingestion.take, taken)
                 await self._advance(0)
                 if not self.store_away:
                     self.ages_ms.append(time.time_ns() // 1_000_000 - min(record.timestamp_ms for record in taken))
         # `_tick` goes on with it, and its thread cannot set an asyncio.Event
-        while (self.store_away or self._ingestion.pending > self._settings.pending) and not self._stopping:  # noqa: ASYNC110
+        while (self.store_away or self._waiting() > self._settings.pending) and not self._stopping:  # noqa: ASYNC110
             await asyncio.sleep(_TICK_S)
 
     def _following(self, records: Sequence[Record]) -> list[Record] | None:
@@ -240,14 +246,59 @@ class LiveDriver:
                 continue
             if record.offset > due:
                 log.info("partition %s: reading %s to %s by hand", record.partition, due, record.offset)
-                # a gap is also what a topic that was made again looks like: its records are not those that are missing
-                check_source(self._generation.source, source_of(self._settings.bootstrap, self._topic))
-                for missing in replay(self._settings.bootstrap, self._topic, {record.partition: (due, record.offset)}):
-                    taken += missing
-                    self.mended += len(missing)
+                missing = self._between(record.partition, due, record.offset)
+                taken += missing
+                self.mended += len(missing)
             taken.append(record)
             self._next[record.partition] = record.offset + 1
         return taken
+
+    def _waiting(self) -> int:
+        """Records that are not durable, or not committed: shoppers keep their increments until they are."""
+        return self._ingestion.pending + sum(offset - self.committed[part] for part, offset in self._due().items())
+
+    def _due(self) -> dict[int, int]:
+        """What is durable and not committed yet."""
+        return {
+            part: offset
+            for part, offset in self._ingestion.acknowledged().items()
+            if offset > self.committed.get(part, offset)
+        }
+
+    async def _behind_markers(self, now_s: float) -> dict[int, int]:
+        """Where the log goes on beyond the last record: a transaction's end takes an offset and is no record.
+
+        Nobody acknowledges such an offset, and a partition that ends with one would look as if it stood still. So what
+        lies between the last record and the end is read by hand once nothing has come for a while.
+        """
+        if self._ingestion.pending or now_s - self._taken_s < _QUIET_S:
+            return {}
+        self._taken_s = now_s  # not at every tick
+        found: dict[int, int] = {}
+        for part, end in self.ends.items():
+            due = self._next.get(part)
+            if due is None or not 0 < end - due <= _MARKERS:
+                continue
+            try:
+                missing = await asyncio.to_thread(self._between, part, due, end)
+            except KafkaError as error:
+                log.info("partition %s: what lies before its end was not read, again soon: %r", part, error)
+                continue
+            if missing:
+                await asyncio.to_thread(self._ingestion.take, missing)
+                self.taken += len(missing)
+                self.mended += len(missing)
+            else:
+                found[part] = end
+            self._next[part] = end
+        return found
+
+    def _between(self, partition: int, first: int, end: int) -> list[Record]:
+        """The records of a stretch of this log, read by hand."""
+        # a gap is also what a topic that was made again looks like: its records are not those that are missing
+        check_source(self._generation.source, source_of(self._settings.bootstrap, self._topic))
+        stretch = replay(self._settings.bootstrap, self._topic, {partition: (first, end)})
+        return [record for records in stretch for record in records]
 
     async def _advance(self, wait_ms: int) -> None:
         """One step of the ingestion, on a thread; the caller holds the turn."""
@@ -283,11 +334,7 @@ class LiveDriver:
             for partition in self.committed:
                 if (end := app.consumer.highwater(_place(self._topic, partition))) is not None:
                     self.ends[partition] = end
-            due = {
-                partition: offset
-                for partition, offset in self._ingestion.acknowledged().items()
-                if offset > self.committed.get(partition, offset)
-            }
+            due = self._due() or await self._behind_markers(time.monotonic())
             if not due:
                 return
             places = {_place(self._topic, partition): offset for partition, offset in due.items()}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kafka import TopicPartition
+from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewPartitions
 
 from consumed_topics import (
@@ -24,6 +24,7 @@ from consumed_topics import (
 from headrace.local.kafka import LocalKafka
 from headrace.local.valkey import LocalValkey
 from headrace.streams.generations import Generation
+from headrace.streams.partitioners import partition_of
 
 DRIVERS = ["bulk", "live"]
 PARTITIONS = 3
@@ -86,6 +87,24 @@ def test_workers_come_and_go(stage: Stage, driver: str, tmp_path: Path) -> None:
 def has_partitions(worker: Worker) -> bool:
     last = [line for line in worker.said().splitlines() if "reading events." in line][-1:]
     return bool(last) and "{}" not in last[0]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_the_ends_of_transactions_are_no_lag(stage: Stage, driver: str, tmp_path: Path) -> None:
+    producer = KafkaProducer(bootstrap_servers=stage.kafka.bootstrap, transactional_id=stage.namespace)
+    producer.init_transactions()
+    for part in range(0, 120, 40):
+        producer.begin_transaction()
+        for record, _ in shopping(seed=17, events=120, misrouted=0.0)[part : part + 40]:
+            place = partition_of(record.key or b"", PARTITIONS)
+            producer.send(stage.topic, record.value, key=record.key, partition=place, timestamp_ms=record.timestamp_ms)
+        producer.commit_transaction()
+    producer.close()
+    generation = stage.generation()
+    with running(worker_command(stage, generation, driver, "--batch", "40"), tmp_path / "log") as worker:
+        wait_for(lambda: following(stage, generation), "it has committed up to the ends")
+        assert worker.terminate() == 0, worker.said()
+    assert stage.differences(generation) == []
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
