@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 from hashlib import blake2b
 
 _SPACE = re.compile(r"\s+")
@@ -22,6 +23,10 @@ def normalise(text: str) -> str:
 def hash64(text: str) -> int:
     """The 64-bit hash of a text, 0 .. 2**64 - 1: BLAKE2b with an 8-byte digest, little endian."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+hash_of = lru_cache(maxsize=1 << 17)(hash64)
+"""``hash64`` that remembers: the same items come again and again, a hash costs 1 us and a look 0.1 us."""
 
 
 def query_hash(text: str) -> int:

@@ -19,7 +19,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
-from headrace.streams.identity import hash64
+from headrace.streams.identity import hash_of
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}\Z")
 
@@ -78,7 +78,7 @@ class Keys:
 
     def item(self, item_id: str) -> bytes:
         """An item's copies of edges."""
-        return b"%si:{%016x}" % (self.stem.encode(), hash64(item_id))
+        return b"%si:{%016x}" % (self.stem.encode(), hash_of(item_id))
 
     def shopper(self, name: bytes) -> bytes:
         """A shopper's searches."""

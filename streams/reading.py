@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.streams import item_copies, neighbours, sequences
-from headrace.streams.identity import hash64
+from headrace.streams.identity import hash_of
 from headrace.streams.keys import Keys, shopper_name
 from headrace.streams.searches import Shopper, decode_shopper
 
@@ -147,7 +147,7 @@ def _query_rows(fields: dict[bytes, bytes]) -> tuple[NDArray[np.void], dict[int,
     for _, edge in edges:
         if edge[0] != neighbours.CODEC:
             raise ValueError(f"not an edge of codec {neighbours.CODEC}: {edge[:12]!r}")
-    hashes = [hash64(item_id) for item_id, _ in edges]
+    hashes = [hash_of(item_id) for item_id, _ in edges]
     packed = np.frombuffer(b"".join([edge[_EDGE_HEAD:] for _, edge in edges]), dtype=_ROW)
     rows = np.empty(len(packed), dtype=QUERY_ROW)
     counts = [(len(edge) - _EDGE_HEAD) // neighbours.ROW_BYTES for _, edge in edges]

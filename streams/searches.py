@@ -21,7 +21,7 @@ from msgspec import Struct, msgpack
 
 from headrace.streams import sequences
 from headrace.streams.events import Cart, Click, Impression, Purchase, Query, ShopperEvent, Touch, View
-from headrace.streams.identity import day_of, hash64, normalise
+from headrace.streams.identity import day_of, hash64, hash_of, normalise
 from headrace.streams.writes import Increment
 
 FOLD_VERSION: Final = 1
@@ -34,8 +34,6 @@ PREFIX_BYTES: Final = 9
 EXPOSED, CLICKED, CARTED, PURCHASED, VIEWED = 1, 2, 4, 8, 16
 
 Outcome = Literal["applied", "duplicate", "unattributed", "repeated"]
-
-hash_of = lru_cache(maxsize=1 << 17)(hash64)
 
 
 def name_of(item_id: str) -> bytes:
