@@ -46,9 +46,9 @@ bench: install parts ## speed against bare loops on this machine; numbers go to 
 	done
 
 laws: install ## the simulator of faults: 100,000 schedules (make test runs thousands)
-	HEADRACE_SCHEDULES=100000 $(BIN)/pytest tests/laws -s
+	$(BIN)/python tests/laws/simulate.py --schedules 100000
 
 clean: ## remove .venv, .headrace and every cache
-	rm -rf $(VENV) $(DATA_HOME) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf $(VENV) $(DATA_HOME) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +

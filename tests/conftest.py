@@ -36,14 +36,6 @@ def pytest_configure() -> None:
         raise pytest.UsageError(f"HEADRACE_REQUIRE_KAFKA=1, but Kafka cannot run here: {KAFKA_MISSING}")
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves benchmarks out unless they are asked for by path."""
-    asked = [(config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in config.args]
-    if collection_path == BENCH and not any(path.is_relative_to(BENCH) for path in asked):
-        return True
-    return None
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselects what needs Kafka where Kafka cannot run, and counts what needs which server."""
