@@ -170,8 +170,8 @@ def command(
     Example: headrace demo --data trivago --events 2000
              headrace demo --data trivago --no-barrier --speed 60 --hours 2
     """
-    for name in ("httpx", "kafka", "matplotlib"):  # they tell of every request, which is nothing to look at here
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("httpx", "kafka", "matplotlib"):  # they tell of every request and every slow moment
+        logging.getLogger(name).setLevel(logging.ERROR)
     if reason := local_kafka.missing(kafka_jars):
         raise click.ClickException(reason)
     try:
