@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=4, help="of each driver at each stage")
     parser.add_argument("--valkey-kills", type=int, default=5, help="of Valkey under each driver")
     parser.add_argument("--events", type=int, default=6_000)
+    parser.add_argument("--drivers", default="bulk,live")
     parser.add_argument("--seed", type=int, default=1)
     told = parser.parse_args()
     chance, reports = random.Random(told.seed), []
@@ -40,8 +41,8 @@ def main() -> None:
         folder = Path(name)
         kafka = LocalKafka(folder / "k", told.jars)
         kafka.start()
-        for driver in ("bulk", "live"):
-            plan = [(stage, chance.randrange(1, 15)) for stage in STAGES for _ in range(told.kills)]
+        for driver in told.drivers.split(","):
+            plan = [(stage, chance.randrange(1, 6)) for stage in STAGES for _ in range(told.kills)]
             plan = [(stage, 1 + call % 2 if stage == "acknowledge" else call) for stage, call in plan]
             chance.shuffle(plan)
             for what, run in (("consumer", plan), ("valkey", told.valkey_kills)):

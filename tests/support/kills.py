@@ -6,7 +6,6 @@ memory, every record that was refused lies in a topic of letters, and every reco
 
 import random
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -27,7 +26,7 @@ class Report:
 
     driver: str
     records: int = 0
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=dict)
     valkey_kills: int = 0
     bytes_cut: list[int] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -52,8 +51,9 @@ def kill_consumers(stage: Stage, driver: str, plan: list[tuple[str, int]], event
         publish(stage.kafka, stage.topic, stage.partitions, records[turn * share : (turn + 1) * share])
         command = worker_command(stage, generation, driver, "--batch", str(BATCH), "--die", f"{at}:{call}")
         with running(command, folder / f"{turn}-{at}") as worker:
-            assert worker.ends(90) == -9, f"it should have died at {at}:{call}:\n{worker.said()[-2000:]}"
-        report.kills[at] += 1
+            wait_to_end(worker, f"death at {at}:{call}")
+            assert worker.process.returncode == -9, f"it should have died at {at}:{call}:\n{worker.said()[-2000:]}"
+        report.kills[at] = report.kills.get(at, 0) + 1
     publish(stage.kafka, stage.topic, stage.partitions, records[len(plan) * share :])
     finish(stage, generation, driver, folder, report)
     report.seconds = round(time.monotonic() - began, 1)
@@ -83,7 +83,7 @@ def kill_valkey(stage: Stage, driver: str, turns: int, events: int, folder: Path
             time.sleep(chance.random() * 1.5)
             if turn % 2:
                 worker.kill()
-                report.kills["with Valkey"] += 1
+                report.kills["with Valkey"] = report.kills.get("with Valkey", 0) + 1
             stage.valkey.kill()
             if not turn % 2:
                 wait_to_say(worker, "nothing is acknowledged")
@@ -96,6 +96,11 @@ def kill_valkey(stage: Stage, driver: str, turns: int, events: int, folder: Path
     finish(stage, generation, driver, folder, report)
     report.seconds = round(time.monotonic() - began, 1)
     return report
+
+
+def wait_to_end(worker: Worker, why: str) -> None:
+    """Returns once a worker has ended by itself."""
+    wait_for(lambda: worker.process.poll() is not None, f"{why}; it said:\n{worker.said()[-2000:]}", 90)
 
 
 def wait_to_say(worker: Worker, words: str) -> None:

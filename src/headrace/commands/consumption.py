@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -71,15 +70,10 @@ def quieten_kafka() -> None:
 
 
 def tune_runtime() -> None:
-    """Sets the interpreter for millions of small values that hold no cycles, and for two threads that take turns.
-
-    Collecting cycles cost a sixth of a bulk run. A thread that comes back from Redis would wait 5 ms for the other one,
-    four times a micro-batch.
-    """
+    """Sets the interpreter for millions of small values that hold no cycles: collecting them cost a sixth of a bulk run."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-    sys.setswitchinterval(0.0005)
 
 
 class Stopped:
