@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from headrace.models.features import FEATURES, Reading, matrix
 from headrace.online.found import Fences, Found
 from headrace.online.messages import FeaturesRequest
-from headrace.streams.identity import DAY_MS
+from headrace.streams.identity import DAY_MS, hash_of
 from headrace.streams.neighbours import NeighbourRule, wilson_lower
-from headrace.streams.searches import hash_of, query_of
+from headrace.streams.searches import query_of
 from headrace.streams.sequences import ACTIONS, SEARCH
 
 

@@ -14,7 +14,8 @@ from headrace.online.found import Found
 from headrace.online.ladder import Steps
 from headrace.online.messages import ItemSaid, RankRequest
 from headrace.online.messages import Student as StudentState
-from headrace.streams.searches import hash_of, query_of
+from headrace.streams.identity import hash_of
+from headrace.streams.searches import query_of
 
 Floats = NDArray[np.float32]
 

@@ -43,10 +43,10 @@ from headrace.streams import reading, sequences
 from headrace.streams.as_of import Past
 from headrace.streams.events import EventLimits
 from headrace.streams.feature_log import Served, features_of, names_digest
-from headrace.streams.identity import day_of
+from headrace.streams.identity import day_of, hash_of
 from headrace.streams.ingestion import Record, Source
 from headrace.streams.reading import Question
-from headrace.streams.searches import StateBounds, hash_of
+from headrace.streams.searches import StateBounds
 from headrace.streams.store import Stored
 
 Floats = NDArray[np.float32]

@@ -8,11 +8,11 @@ from headrace.models.features import FEATURES, Reading, matrix
 from headrace.online.lookup import found_of
 from headrace.streams import item_copies, neighbours, reading
 from headrace.streams.feature_log import Served, names_digest, pack_features, pack_scores
-from headrace.streams.identity import day_of
+from headrace.streams.identity import day_of, hash_of
 from headrace.streams.ingestion import Ingestion, Record, Rejected
 from headrace.streams.keys import shopper_name
 from headrace.streams.reading import Question
-from headrace.streams.searches import StateBounds, hash_of, query_of
+from headrace.streams.searches import StateBounds, query_of
 from headrace.streams.store import MemoryStore
 from shopping_logs import LIMITS, LogShape, source
 
