@@ -70,7 +70,7 @@ def quieten_kafka() -> None:
 
 
 def tune_runtime() -> None:
-    """Sets the interpreter for millions of small values that hold no cycles: collecting them cost a sixth of a bulk run."""
+    """Sets the interpreter for millions of small values without cycles: collecting them cost a sixth of a bulk run."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
