@@ -109,7 +109,7 @@ class RedisStore:
 
     def apply(self, writes: Sequence[Write]) -> list[Reply]:
         """Carries out writes in one pipeline, answers in their order."""
-        replies = self._open().call([self._command(write) for write in writes])
+        replies = self._open().call(self._command(write) for write in writes)
         return [_answer(write, reply) for write, reply in zip(writes, replies, strict=True)]
 
     def mark(self) -> int:

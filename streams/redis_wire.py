@@ -6,7 +6,8 @@ for the small calls that make up a micro-batch.
 """
 
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from itertools import islice
 from socket import socket
 from typing import Any, Final, cast
 
@@ -20,6 +21,7 @@ from headrace import StoreUnavailable
 Command = tuple[bytes | str | int, ...]
 
 _READ_BYTES: Final = 1 << 16
+_AT_ONCE: Final = 64
 
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # its stub knows tuples of one element only
 
@@ -60,16 +62,22 @@ class Wire:
                 " or unix:///PATH; in a password write / @ : # ? as %2F %40 %3A %23 %3F."
             ) from None
 
-    def send(self, commands: Sequence[Command]) -> None:
-        """Sends commands without waiting for what they answer.
+    def send(self, commands: Iterable[Command]) -> int:
+        """Sends commands without waiting for what they answer; how many they were.
+
+        In pieces, so that the server works on the first ones while the others are still being made.
 
         Raises:
             StoreUnavailable: the connection is lost.
         """
+        count, left = 0, iter(commands)
         try:
-            self._socket.sendall(b"".join([_pack(command) for command in commands]))
+            while piece := [_pack(command) for command in islice(left, _AT_ONCE)]:
+                self._socket.sendall(b"".join(piece))
+                count += len(piece)
         except OSError as error:
             raise self._lost(error) from error
+        return count
 
     def receive(self, count: int) -> list[object]:
         """The next answers, in order; an error that the server answers is one of them.
@@ -93,14 +101,13 @@ class Wire:
             feed(data)
         return replies
 
-    def call(self, commands: Sequence[Command]) -> list[object]:
+    def call(self, commands: Iterable[Command]) -> list[object]:
         """Sends commands and waits for all they answer.
 
         Raises:
             StoreUnavailable: the connection is lost, or the server answered with an error: some may be done, some not.
         """
-        self.send(commands)
-        replies = self.receive(len(commands))
+        replies = self.receive(self.send(commands))
         for reply in replies:
             if isinstance(reply, Exception):
                 raise StoreUnavailable(f"Redis answered: {reply}") from reply
