@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -218,11 +218,11 @@ def killed_at(send: int, server: LocalValkey, crash: Callable[[], None]) -> Iter
     sent = [0]
     real = Wire.send
 
-    def counting(self: Wire, commands: Sequence[Command]) -> None:
+    def counting(self: Wire, commands: Iterable[Command]) -> int:
         sent[0] += 1
         if sent[0] == send:
             crash()
-        real(self, commands)
+        return real(self, commands)
 
     Wire.send = counting  # type: ignore[method-assign]
     try:
