@@ -14,10 +14,12 @@ faust does the consumer group and the fetching. What must hold does not rest on 
 
 import asyncio
 import logging
+import tempfile
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, cast
 
 import faust
@@ -119,8 +121,11 @@ class LiveDriver:
         """
         positions = self._positions(range(self._generation.source.partitions))
         seed_offsets(self._settings.bootstrap, self.group, self._topic, positions)
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(self._run())
+        with (
+            tempfile.TemporaryDirectory(prefix="headrace-faust-") as folder,  # else faust leaves one where it runs
+            asyncio.Runner(loop_factory=loop_factory()) as runner,
+        ):
+            runner.run(self._run(Path(folder)))
         if self._fault is not None:
             raise self._fault
 
@@ -129,8 +134,8 @@ class LiveDriver:
         """For each partition of this worker the records that are not acknowledged yet."""
         return {part: max(0, end - self.committed.get(part, 0)) for part, end in self.ends.items()}
 
-    async def _run(self) -> None:
-        app = self.application(self._consume)
+    async def _run(self, folder: Path) -> None:
+        app = self.application(self._consume, folder)
         started = asyncio.create_task(app.start())
         try:
             while not self._stop() and self._fault is None:
@@ -150,11 +155,12 @@ class LiveDriver:
                 log.warning("faust did not stop within %s s", self._settings.drain_s)
             started.cancel()
 
-    def application(self, consume: Callable[[Any], Awaitable[None]], rebalances: bool = True) -> Any:
+    def application(self, consume: Callable[[Any], Awaitable[None]], folder: Path, rebalances: bool = True) -> Any:
         """The application: one agent on one topic, and everything off that would act by itself.
 
         Args:
             consume: what the agent does with its stream; must never raise.
+            folder: where faust may make its folders; nothing of ours lies there.
             rebalances: whether this driver hears of them.
         """
         settings = self._settings
@@ -163,6 +169,7 @@ class LiveDriver:
             broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
             autodiscover=False,
             store="memory://",
+            datadir=folder,
             topic_disable_leader=True,
             topic_allow_declare=False,
             consumer_auto_offset_reset="none",

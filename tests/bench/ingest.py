@@ -191,8 +191,8 @@ def bare_faust(told: argparse.Namespace) -> dict[str, Any]:
             for event in events:
                 decode(event.message.value, limits)
 
-    async def run() -> dict[str, Any]:
-        app = driver.application(consume, rebalances=False)
+    async def run(folder: Path) -> dict[str, Any]:
+        app = driver.application(consume, folder, rebalances=False)
         await app.start()
         while seen < told.records:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -200,8 +200,8 @@ def bare_faust(told: argparse.Namespace) -> dict[str, Any]:
         await app.stop()
         return done
 
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(run())
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(run(Path(folder)))
 
 
 def _no_ingestion() -> Any:

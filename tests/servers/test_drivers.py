@@ -120,6 +120,7 @@ def test_sigterm_settles_commits_and_leaves(stage: Stage, driver: str, tmp_path:
     finally:
         admin.close()
     assert [group["group_state"] for group in groups] == ["Empty"]
+    assert not list(Path.cwd().glob("headrace.*-data")), "faust makes folders where it runs"
     done = verb(stage, "inspect", "digest", "--memory")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal" in done.stdout
