@@ -230,7 +230,7 @@ def environment(stage: Stage) -> dict[str, str]:
     }
 
 
-def wait_for(holds: Callable[[], bool], what: str, within_s: float = 60) -> None:
+def wait_for(holds: Callable[[], bool], what: str, within_s: float = 100) -> None:
     """Returns once something holds."""
     until = time.monotonic() + within_s
     while not holds():
