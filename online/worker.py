@@ -55,6 +55,10 @@ PREFILL: Final = 64
 NAMES: Final = feature_log.names_digest(FEATURES)
 
 
+WAKE_S = 0.02
+"""How much later than asked a wait may end on a busy machine: what is left must still be enough for the head."""
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A bundle at work: its version, the digest of each part, the parts that answer. Never changed once made."""
@@ -183,7 +187,7 @@ class Worker:
             student.fill(pending, self.fillers)
         if no_text + len(pending) == len(ids):
             return Known(np.full(len(ids), np.nan, dtype=np.float32), "absent", "", no_text, len(pending))
-        until_s = case.wait_until_s(self.costs.of(len(ids)))
+        until_s = case.wait_until_s(self.costs.of(len(ids)) + WAKE_S)
         try:
             vector, waited_s, ran_s = await student.query(case.request.query, self.encoders, until_s)
         except DeadlinePassed:
