@@ -47,16 +47,12 @@ ARM: Final = "champion"
 """The only arm there is; a rollout would choose it, with the model, where the request takes hold of one."""
 ANSWER_S: Final = 0.002
 """Kept back of every deadline for writing the answer."""
-SLACK_S: Final = 0.02
+SLACK_S: Final = 0.05
 SLACK_SHARE: Final = 0.1
 """Timers ring late on a busy machine: a wait ends so much before it must, or by this share of the deadline."""
 PREFILL: Final = 64
 """Item texts that may wait for the encoder without a request having asked: few, so that a request's own come soon."""
 NAMES: Final = feature_log.names_digest(FEATURES)
-
-
-WAKE_S = 0.02
-"""How much later than asked a wait may end on a busy machine: what is left must still be enough for the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +183,7 @@ class Worker:
             student.fill(pending, self.fillers)
         if no_text + len(pending) == len(ids):
             return Known(np.full(len(ids), np.nan, dtype=np.float32), "absent", "", no_text, len(pending))
-        until_s = case.wait_until_s(self.costs.of(len(ids)) + WAKE_S)
+        until_s = case.wait_until_s(self.costs.of(len(ids)))
         try:
             vector, waited_s, ran_s = await student.query(case.request.query, self.encoders, until_s)
         except DeadlinePassed:

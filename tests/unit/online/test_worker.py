@@ -139,10 +139,8 @@ def test_a_request_whose_deadline_passed_in_the_queue_costs_nothing() -> None:
 
 
 def test_a_student_that_is_late_is_left_out() -> None:
-    for _ in range(5):  # on a busy machine what is left after the student may not be enough for the head
-        said = Bench(student=True, encode_s=0.6).run(deadline_ms=300)
-        if said.scores != [None] * 3:
-            break
+    bench = Bench(student=True, encode_s=0.6)
+    said = bench.run(deadline_ms=300)
     assert said.student == "skipped"
     assert said.degraded == Degraded("without_student", "deadline", 3)
     assert said.missing["student"] == 3
