@@ -27,12 +27,11 @@ from kafka.structs import OffsetAndMetadata
 
 from headrace import SourceChanged
 from headrace.streams.generations import Generation, check_positions, group_of
-from headrace.streams.ingestion import Ingestion, Record
+from headrace.streams.ingestion import Ingestion, Record, pause_s
 from headrace.streams.topics import BOOTSTRAP_MS, check_source, source_of
 
 log = logging.getLogger(__name__)
 
-_BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _FETCH_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -216,7 +215,7 @@ class BulkDriver:
     def _wait_for_store(self) -> None:
         """Lets some time pass without giving up the membership, longer each time; takes what comes."""
         self._pause()
-        until = time.monotonic() + _BACKOFF_S[min(self._failures, len(_BACKOFF_S)) - 1]
+        until = time.monotonic() + pause_s(self._failures)
         while time.monotonic() < until and not self._stop() and not self._membership.fresh:
             late = self._poll(50)  # a paused partition gives what was fetched before
             if late and not self._membership.fresh:

@@ -31,6 +31,7 @@ from headrace.streams.writes import CountWrite, EdgeWrite, Increment, ShopperWri
 
 _KNOWN_TEXTS: Final = 200_000
 _REFUSALS: Final = 100
+_PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class Record(Struct, frozen=True, gc=False):
@@ -303,3 +304,8 @@ class Ingestion:
 
 def _offset(increment: Increment) -> int:
     return increment.offset
+
+
+def pause_s(failures: int) -> float:
+    """How long a driver lets the store be after so many failures in a row (1 or more), seconds."""
+    return _PAUSES_S[min(failures, len(_PAUSES_S)) - 1]

@@ -26,15 +26,15 @@ import faust
 from faust.types import TP
 from kafka.errors import KafkaError
 
+from headrace import SourceChanged
 from headrace.streams.generations import Generation, check_positions, group_of
-from headrace.streams.ingestion import Ingestion, Record
+from headrace.streams.ingestion import Ingestion, Record, pause_s
 from headrace.streams.log_extent import committed_offsets, log_extent, seed_offsets
 from headrace.streams.replay import replay
 from headrace.streams.topics import check_source, source_of
 
 log = logging.getLogger(__name__)
 
-_BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _TICK_S: Final = 0.02
 _QUIET_S: Final = 3.0
 _MARKERS: Final = 1_000
@@ -140,7 +140,8 @@ class LiveDriver:
         try:
             while not self._stop() and self._fault is None:
                 if app.crashed or (started.done() and started.exception() is not None):
-                    self._fault = app.crash_reason or started.exception() or RuntimeError("faust stopped by itself")
+                    crash = app.crash_reason or started.exception() or RuntimeError("faust stopped by itself")
+                    self._fault = await asyncio.to_thread(self._cause, crash)
                     break
                 await self._tick(app)
                 await asyncio.sleep(_TICK_S)
@@ -230,6 +231,18 @@ class LiveDriver:
         while (self.store_away or self._waiting() > self._settings.pending) and not self._stopping:  # noqa: ASYNC110
             await asyncio.sleep(_TICK_S)
 
+    def _cause(self, crash: BaseException) -> BaseException:
+        """Why faust gave up: an offset out of range is what a log looks like that was cut or made again."""
+        source, bootstrap = self._generation.source, self._settings.bootstrap
+        try:
+            check_source(source, source_of(bootstrap, self._topic))
+            check_positions(self._generation, self._next, log_extent(bootstrap, self._topic, source.partitions))
+        except SourceChanged as changed:
+            return changed
+        except KafkaError as error:
+            log.info("the topic was not looked at after faust gave up: %r", error)
+        return crash
+
     def _following(self, records: Sequence[Record]) -> list[Record] | None:
         """The records that come next in their partitions, without those that were taken; None when some are missing."""
         coming, taken = self._next.copy(), []
@@ -284,10 +297,10 @@ class LiveDriver:
         found: dict[int, int] = {}
         for part, end in self.ends.items():
             due = self._next.get(part)
-            if due is None or not 0 < end - due <= _MARKERS:
+            if due is None or end - due > _MARKERS or self.committed.get(part, end) >= end:
                 continue
             try:
-                missing = await asyncio.to_thread(self._between, part, due, end)
+                missing = await asyncio.to_thread(self._between, part, due, end) if due < end else []
             except KafkaError as error:
                 log.info("partition %s: what lies before its end was not read, again soon: %r", part, error)
                 continue
@@ -295,9 +308,9 @@ class LiveDriver:
                 await asyncio.to_thread(self._ingestion.take, missing)
                 self.taken += len(missing)
                 self.mended += len(missing)
+                self._next[part] = missing[-1].offset + 1  # what is behind it is looked at once this is durable
             else:
-                found[part] = end
-            self._next[part] = end
+                found[part] = self._next[part] = end
         return found
 
     def _between(self, partition: int, first: int, end: int) -> list[Record]:
@@ -319,7 +332,7 @@ class LiveDriver:
             log.warning("nothing is acknowledged: %s", failure)
         self.store_away = failure
         self._failures += 1
-        self._again_s = time.monotonic() + _BACKOFF_S[min(self._failures, len(_BACKOFF_S)) - 1]
+        self._again_s = time.monotonic() + pause_s(self._failures)
 
     async def _tick(self, app: Any) -> None:
         """What must go on when no event comes: durability, a store that comes back, commits."""

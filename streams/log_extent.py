@@ -20,14 +20,7 @@ def log_extent(bootstrap: str, topic: str, partitions: int) -> dict[int, tuple[i
     Raises:
         kafka.errors.KafkaError: no broker answers, or one refuses.
     """
-    consumer = KafkaConsumer(
-        bootstrap_servers=bootstrap.split(","),
-        bootstrap_timeout_ms=BOOTSTRAP_MS,
-        client_id="headrace-extent",
-        enable_auto_commit=False,
-        allow_auto_create_topics=False,
-        metrics_enabled=False,
-    )
+    consumer = _asker(bootstrap)
     try:
         places = [TopicPartition(topic, partition) for partition in range(partitions)]
         begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
@@ -42,15 +35,7 @@ def committed_offsets(bootstrap: str, group: str, topic: str, partitions: int) -
     Raises:
         kafka.errors.KafkaError: no broker answers, or one refuses.
     """
-    consumer = KafkaConsumer(
-        bootstrap_servers=bootstrap.split(","),
-        bootstrap_timeout_ms=BOOTSTRAP_MS,
-        client_id="headrace-extent",
-        group_id=group,
-        enable_auto_commit=False,
-        allow_auto_create_topics=False,
-        metrics_enabled=False,
-    )
+    consumer = _asker(bootstrap, group)
     try:
         found = {partition: consumer.committed(TopicPartition(topic, partition)) for partition in range(partitions)}
         return {partition: offset for partition, offset in found.items() if offset is not None}
@@ -76,3 +61,16 @@ def seed_offsets(bootstrap: str, group: str, topic: str, positions: Mapping[int,
         for place, error in admin.alter_group_offsets(group, missing).items():
             if error is not NoError and not issubclass(error, UnknownMemberIdError):
                 raise error(f"{place}: the first offset of group {group} cannot be written")
+
+
+def _asker(bootstrap: str, group: str | None = None) -> KafkaConsumer:
+    """A consumer that only asks for offsets; the caller closes it."""
+    return KafkaConsumer(
+        bootstrap_servers=bootstrap.split(","),
+        bootstrap_timeout_ms=BOOTSTRAP_MS,
+        client_id="headrace-extent",
+        group_id=group,
+        enable_auto_commit=False,
+        allow_auto_create_topics=False,
+        metrics_enabled=False,
+    )

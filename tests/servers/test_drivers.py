@@ -147,14 +147,17 @@ def test_the_store_goes_away_and_comes_back(
     assert stage.differences(generation) == []
 
 
+@pytest.mark.parametrize("events_since", [0, 200])
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_a_topic_made_again_ends_the_worker_with_the_way_out(stage: Stage, driver: str, tmp_path: Path) -> None:
+def test_a_topic_made_again_ends_the_worker_with_the_way_out(
+    stage: Stage, driver: str, events_since: int, tmp_path: Path
+) -> None:
     publish(stage.kafka, stage.topic, PARTITIONS, shopping(seed=15, events=200))
     command = headrace_command(stage, "consume", "--driver", driver)
     with running(command, tmp_path / "log", environment(stage)) as worker:
         wait_for(lambda: "reading" in worker.said(), "it reads")
         make_again(stage)
-        publish(stage.kafka, stage.topic, PARTITIONS, shopping(seed=16, events=200))
+        publish(stage.kafka, stage.topic, PARTITIONS, shopping(seed=16, events=200)[:events_since])
         assert worker.ends() == 1, worker.said()
         assert "SourceChanged" in worker.said()
         assert "headrace rebuild" in worker.said() or "headrace topics create" in worker.said()
