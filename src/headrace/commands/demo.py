@@ -17,7 +17,8 @@ from tqdm import tqdm
 from headrace.commands.options import json_file
 from headrace.local import kafka as local_kafka
 from headrace.local.child import StartFailed
-from headrace.local.line import Line
+from headrace.local.kafka import LocalKafka
+from headrace.local.line import LocalLine
 from headrace.local.replay import Door, EventLog, Refused, replay
 from headrace.local.trivago_report import Report, plot, report, write_json
 from headrace.models import trivago
@@ -185,7 +186,9 @@ def command(
     with tempfile.TemporaryDirectory(prefix="headrace-demo-") as temporary:
         where = folder or Path(temporary)
         try:
-            found = _run(Line(where, kafka_jars), steps, barrier, speed, driver)
+            found = _run(
+                LocalLine(where, LocalKafka(where / "kafka", kafka_jars), "demo"), steps, barrier, speed, driver
+            )
         except (StartFailed, Refused) as error:
             raise click.ClickException(str(error)) from error
     click.echo(found.text)
@@ -196,7 +199,7 @@ def command(
         write_json(found, json_file)
 
 
-def _run(line: Line, steps: list[Step], barrier: bool, speed: float, driver: str) -> Report:
+def _run(line: LocalLine, steps: list[Step], barrier: bool, speed: float, driver: str) -> Report:
     _first_bundle(line.repository)
     kafka = ("--bootstrap-servers", line.bootstrap)
     state = ("--redis-url", line.redis_url, "--namespace", line.namespace)
@@ -214,8 +217,13 @@ def _run(line: Line, steps: list[Step], barrier: bool, speed: float, driver: str
         "serve": (*kafka, *state, *models, "--port", str(line.port("serve")), "--trust-now", "--poll-ms", "20"),
         "refresh": (*kafka, *models, *learner, "--port", str(line.port("refresh"))),
     }
+
+    def say(what: str) -> None:
+        click.echo(f"starting {what}", err=True)
+
     try:
-        line.start(verbs, lambda what: click.echo(f"starting {what}", err=True))
+        line.start(say)
+        line.start_verbs(verbs, say)
         with (
             closing(EventLog(line.bootstrap, EVENTS, line.redis_url, line.namespace)) as log,
             closing(Door(line.serve_url, line.refresh_url)) as door,

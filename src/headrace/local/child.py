@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
@@ -47,9 +47,20 @@ class Child:
         log: the file that holds what the process said, all starts one after the other.
     """
 
-    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Prepares the process; nothing runs yet.
+
+        Args:
+            name: what messages call it.
+            command: with its arguments.
+            log: standard output and error go to its end.
+            environment: all of it; None: this process's own, as it is at the start.
+        """
         self._name = name
         self._command = list(command)
+        self._environment = environment
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start_bytes = 0
@@ -68,7 +79,7 @@ class Child:
         if self.pid is not None:
             return
         self._log_start_bytes = self.log.stat().st_size if self.log.exists() else 0
-        self._process = _spawner().run(lambda: _spawn(self._command, self.log))
+        self._process = _spawner().run(lambda: _spawn(self._command, self.log, self._environment))
         atexit.register(self.kill)
         deadline_s = time.monotonic() + timeout_s
         while not ready():
@@ -116,13 +127,14 @@ class Child:
         atexit.unregister(self.kill)
 
 
-def _spawn(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
+def _spawn(command: list[str], log: Path, environment: Mapping[str, str] | None) -> "subprocess.Popen[bytes]":
     with log.open("ab") as out:
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
+            env=environment,
             start_new_session=True,  # a Ctrl-C in the terminal is for us; we then stop the server in order
         )
 

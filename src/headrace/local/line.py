@@ -1,30 +1,56 @@
-"""The whole line on one machine: Kafka, Valkey, and the verbs as processes, for a demonstration; never for production.
+"""A line on one machine: a broker, Valkey, and the verbs as processes; for a laptop, never for production.
 
-Everything listens on 127.0.0.1, lies in one folder and ends with this process.
+Everything listens on 127.0.0.1, lies in one folder and ends with this process: what the verbs write aside (``TMPDIR``)
+goes there too, since a process that is killed cannot tidy up.
 """
 
+import os
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from headrace.local.child import Child, StartFailed, free_port
-from headrace.local.kafka import LocalKafka
 from headrace.local.valkey import LocalValkey
 
 Say = Callable[[str], None]
 
 READY = {"serve": "/readyz", "refresh": "/status"}
 """Where a verb says that it is ready; the others are once they run."""
+READY_S = 60.0
 
 
-class Line:
-    """Kafka, Valkey, consume, serve and refresh.
+class Broker(Protocol):
+    """What a line needs of a broker: ``LocalBroker`` and ``LocalKafka`` both have it."""
+
+    bootstrap: str
+
+    @property
+    def pid(self) -> int | None:
+        """The process, or None while it does not run."""
+
+    def start(self) -> None:
+        """Returns when it answers."""
+
+    def stop(self) -> None:
+        """Ends it in order."""
+
+    def kill(self) -> None:
+        """Ends it at once."""
+
+
+class LocalLine:
+    """A broker, Valkey, and any of the verbs beside them.
 
     Attributes:
-        bootstrap: Kafka's address.
+        folder: where everything is written.
+        broker: as it was given.
+        valkey: the store.
+        bootstrap: the broker's address.
         redis_url: Valkey's address, a unix socket.
         namespace: of the state's keys.
         repository: where bundles lie.
@@ -32,41 +58,80 @@ class Line:
         refresh_url: the learner's door.
     """
 
-    def __init__(self, folder: Path, jars: Path, namespace: str = "demo", partitions: int = 4) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: Broker,
+        namespace: str = "default",
+        partitions: int = 4,
+        redis_port: int | None = None,
+    ) -> None:
         """Prepares the line; nothing runs yet.
 
         Args:
             folder: for everything that is written; made when it is not there.
-            jars: Kafka's.
+            broker: a LocalBroker or a LocalKafka, not started.
             namespace: of the state's keys.
-            partitions: of the events topic and the feature log.
+            partitions: of the topics, where they are not there yet.
+            redis_port: of Valkey; None takes a free one.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.namespace, self.partitions = folder, namespace, partitions
+        temporary = folder / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        self.folder, self.broker, self.namespace, self.partitions = folder, broker, namespace, partitions
         self.repository = folder / "models"
-        self._kafka = LocalKafka(folder / "kafka", jars)
-        self._valkey = LocalValkey(folder / "valkey")
-        self.bootstrap, self.redis_url = self._kafka.bootstrap, self._valkey.socket_url
+        self.valkey = LocalValkey(folder / "valkey", redis_port)
+        self.bootstrap, self.redis_url = broker.bootstrap, self.valkey.socket_url
+        self.environment: Mapping[str, str] = os.environ | {
+            "TMPDIR": str(temporary.resolve()),
+            "MPLCONFIGDIR": str(temporary.resolve()),
+        }
         self._doors = {name: free_port() for name in ("consume", "serve", "refresh")}
         self.serve_url, self.refresh_url = self._url("serve"), self._url("refresh")
-        self._children: list[Child] = []
+        self._children: dict[str, Child] = {}
 
-    def start(self, verbs: dict[str, Sequence[str]], say: Say) -> None:
-        """Starts the servers, makes the topics, then each verb with its further arguments; returns when all are ready.
+    def start(self, say: Say = lambda what: None) -> None:
+        """Starts the servers and makes the topics that are not there.
 
         Raises:
             StartFailed: with the end of the log of what did not come up.
         """
-        say("Apache Kafka and Valkey")
-        self._kafka.start()
-        self._valkey.start()
+        say("the broker and Valkey")
+        self.broker.start()
+        self.valkey.start()
         say("topics")
-        self._run("topics", "create", "--bootstrap-servers", self.bootstrap, "--partitions", str(self.partitions))
+        self.run("topics", "create", "--bootstrap-servers", self.bootstrap, "--partitions", str(self.partitions))
+
+    def start_verbs(self, verbs: Mapping[str, Sequence[str]], say: Say = lambda what: None) -> None:
+        """Starts verbs with their further arguments, all at once; returns when all are ready.
+
+        Raises:
+            StartFailed: with the end of the log of what did not come up.
+        """
         for verb, arguments in verbs.items():
+            log = self.folder / f"{verb}.log"
+            child = Child(f"headrace {verb}", self.command(verb, *arguments), log, self.environment)
+            self._children[verb] = child
+            child.start(lambda: True, READY_S)
+        for verb in verbs:
             say(f"headrace {verb}")
-            child = Child(f"headrace {verb}", self._command(verb, *arguments), self.folder / f"{verb}.log")
-            self._children.append(child)
-            child.start(lambda verb=verb: self._answers(verb), timeout_s=60.0)  # type: ignore[misc]
+            self._wait(verb)
+
+    def kill(self, verb: str) -> int | None:
+        """Ends a verb at once (SIGKILL); its process id, None when it did not run."""
+        child = self._children[verb]
+        pid = child.pid
+        child.kill()
+        return pid
+
+    def restart(self, verb: str) -> None:
+        """Starts a verb again that ended, with the same arguments; returns when it is ready."""
+        self._children[verb].start(lambda: True, READY_S)
+        self._wait(verb)
+
+    def pid(self, verb: str) -> int | None:
+        """The process id of a verb, None while it does not run."""
+        child = self._children.get(verb)
+        return None if child is None else child.pid
 
     def port(self, verb: str) -> int:
         """The port of 127.0.0.1 on which a verb is to open its door."""
@@ -75,9 +140,44 @@ class Line:
     def stop(self) -> None:
         """Ends the verbs, last started first, then the servers."""
         while self._children:
-            self._children.pop().stop()
-        self._valkey.stop()
-        self._kafka.stop()
+            self._children.popitem()[1].stop()
+        self.valkey.stop()
+        self.broker.stop()
+
+    def command(self, verb: str, *arguments: str) -> list[str]:
+        """The command line of a verb."""
+        return [sys.executable, "-P", "-m", "headrace.commands.main", verb, *arguments]
+
+    def run(self, verb: str, *arguments: str, timeout_s: float = 60.0) -> str:
+        """Runs a verb to its end; what it printed.
+
+        Raises:
+            StartFailed: it ended with another code than 0, or not in time.
+        """
+        try:
+            done = subprocess.run(
+                self.command(verb, *arguments),
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+                env=self.environment,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise StartFailed(f"headrace {verb} did not end within {timeout_s:.0f} s") from error
+        if done.returncode:
+            raise StartFailed(f"headrace {verb} ended with code {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def _wait(self, verb: str) -> None:
+        child, until_s = self._children[verb], time.monotonic() + READY_S
+        while not self._answers(verb):
+            late = time.monotonic() > until_s
+            if child.pid is None or late:
+                why = f"was not ready after {READY_S:.0f} s" if late else "ended"
+                said = "\n".join(child.said().splitlines()[-15:])
+                raise StartFailed(f"headrace {verb} {why}; the end of {child.log}:\n{said}")
+            time.sleep(0.02)
 
     def _url(self, verb: str) -> str:
         return f"http://127.0.0.1:{self._doors[verb]}"
@@ -90,11 +190,3 @@ class Line:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
-
-    def _command(self, verb: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "headrace.commands.main", verb, *arguments]
-
-    def _run(self, *arguments: str) -> None:
-        done = subprocess.run(self._command(*arguments), capture_output=True, text=True, timeout=60.0, check=False)
-        if done.returncode:
-            raise StartFailed(f"headrace {arguments[0]} ended with code {done.returncode}:\n{done.stdout}{done.stderr}")

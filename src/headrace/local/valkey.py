@@ -3,6 +3,7 @@
 There is no password and no replica. Production runs a Redis >= 7.2 or Valkey of its own.
 """
 
+import shutil
 import socket
 import tempfile
 from collections.abc import Mapping
@@ -40,8 +41,10 @@ class LocalValkey:
         self._port = port or free_port()
         self.url = f"redis://127.0.0.1:{self._port}/0"
         self.socket = str(self.data / "valkey.sock")
+        self._aside: Path | None = None
         if len(self.socket) > _SOCKET_PATH_BYTES:
-            self.socket = str(Path(tempfile.mkdtemp(prefix="hr-")) / "valkey.sock")
+            self._aside = Path(tempfile.mkdtemp(prefix="hr-"))
+            self.socket = str(self._aside / "valkey.sock")
         self.socket_url = f"unix://{self.socket}"
         self._settings = self.data / "valkey.conf"
         self._config = _SETTINGS | {key.replace("_", "-"): value for key, value in (config or {}).items()}
@@ -69,6 +72,8 @@ class LocalValkey:
         if self.pid is not None:
             return
         Path(self.socket).unlink(missing_ok=True)  # left behind by a kill
+        if self._aside is not None:
+            self._aside.mkdir(mode=0o700, exist_ok=True)
         lines = {
             "bind": "127.0.0.1",
             "port": str(self._port),
@@ -82,10 +87,17 @@ class LocalValkey:
     def stop(self) -> None:
         """Shuts the server down in order (SIGTERM): everything written is on disk."""
         self._child.stop()
+        self._tidy()
 
     def kill(self) -> None:
         """Ends the server at once (SIGKILL). What the system had taken over survives; a power cut is not this."""
         self._child.kill()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Nothing stays outside the folder; a socket that was killed would."""
+        if self._aside is not None:
+            shutil.rmtree(self._aside, ignore_errors=True)
 
     def _answers(self) -> bool:
         try:
