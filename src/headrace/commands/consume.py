@@ -63,6 +63,9 @@ def command(
     Fills the generation that is read; the first worker makes it, from the beginning of the log. When another generation
     becomes the one that is read, it settles and goes on with that one. Any number of workers may run: they share the
     partitions. A worker that dies loses nothing and counts nothing twice.
+
+    Example:
+      headrace consume --driver bulk --metrics-port 9464
     """
     show_configuration()
     quieten_kafka()

@@ -89,7 +89,11 @@ def _reasons(function: Decorated) -> Decorated:
 
 @click.group
 def command() -> None:
-    """List, show and put back the records that could not be used."""
+    """List, show and put back the records that could not be used.
+
+    Example:
+      headrace dlq list --reason misrouted
+    """
 
 
 @command.command(name="list")
@@ -98,7 +102,12 @@ def command() -> None:
 @click.option("--limit", type=click.IntRange(0), default=50, help="Letters to print; all of them are counted.")
 @click.option("--all", "every", is_flag=True, help="Those that were put back already, too.")
 def list_(place: Place, reasons: tuple[str, ...], limit: int, every: bool) -> None:
-    """List the letters that are still to be dealt with, and count them by reason."""
+    """List the letters that are still to be dealt with, and count them by reason.
+
+    Example:
+      headrace dlq list --reason misrouted --limit 5
+      headrace dlq list --late
+    """
     counts: Counter[tuple[str, str]] = Counter()
     printed = 0
     with place.opened() as box:
@@ -123,7 +132,11 @@ def list_(place: Place, reasons: tuple[str, ...], limit: int, every: bool) -> No
 @_place
 @click.argument("at", metavar="PARTITION:OFFSET")
 def show(place: Place, at: str) -> None:
-    """Show one letter whole: where it came from, why it is here, its key and bytes, safely escaped."""
+    """Show one letter whole: where it came from, why it is here, its key and bytes, safely escaped.
+
+    Example:
+      headrace dlq show 3:17
+    """
     partition, _, offset = at.partition(":")
     if not (partition.isdecimal() and offset.isdecimal()):
         raise click.UsageError(f"{at!r} is not PARTITION:OFFSET, as `headrace dlq list` prints it")
@@ -183,6 +196,10 @@ def redrive(
     misrouted event gets its shopper as key and so reaches its partition. One that came too late is too late again
     whenever it is sent, since its age is measured against its own timestamp: raise the limit of the consumers and say
     so with --late-hours, or use --at-event-time.
+
+    Example:
+      headrace dlq redrive --reason misrouted --dry-run
+      headrace dlq redrive --late --at-event-time
     """
     limits = EventLimits(late_ms=round(late_hours * _HOUR_MS))
     content: Content = (

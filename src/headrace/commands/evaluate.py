@@ -15,7 +15,11 @@ from headrace.online.scorer import Encoder, cosine
 
 @click.group
 def command() -> None:
-    """Measure a student on public data."""
+    """Measure a student on public data.
+
+    Example:
+      headrace evaluate icecat --data ../shared/data
+    """
 
 
 @command.command
@@ -32,7 +36,11 @@ def command() -> None:
 @click.option("--threads", type=click.IntRange(1, 256), default=1, help="Batches computed at a time.")
 @json_file
 def icecat(repository: Path, data: Path, part: str, threads: int, json_file: Path | None) -> None:
-    """Re-rank Icecat's judged lists by the student's score of the title: nDCG@10, nothing trained on them."""
+    """Re-rank Icecat's judged lists by the student's score of the title: nDCG@10, nothing trained on them.
+
+    Example:
+      headrace evaluate icecat --data ../shared/data --threads 2 --json icecat.json
+    """
     try:
         lists = judged_lists(data)
     except (FileNotFoundError, ValueError) as error:

@@ -12,14 +12,22 @@ from headrace.streams.ubi import rfc3339
 
 @click.group
 def command() -> None:
-    """List the builds of the state, let another one be read, delete one."""
+    """List the builds of the state, let another one be read, delete one.
+
+    Example:
+      headrace generations list
+    """
 
 
 @command.command(name="list")
 @redis_url
 @namespace
 def list_(redis_url: str, namespace: str) -> None:
-    """List the generations of a namespace, oldest first; a star marks the one that is read."""
+    """List the generations of a namespace, oldest first; a star marks the one that is read.
+
+    Example:
+      headrace generations list --namespace shop2
+    """
     with Generations(redis_settings(redis_url, "memory", 1, "generations"), namespace) as generations:
         current = generations.current()
         found = [one for name in generations.names() if (one := generations.find(name)) is not None]
@@ -40,7 +48,11 @@ def list_(redis_url: str, namespace: str) -> None:
 @durability
 @click.argument("name")
 def use(redis_url: str, namespace: str, durability: str, replicas: int, name: str) -> None:
-    """Let everybody read generation NAME; `consume` goes on with it from where its group stopped."""
+    """Let everybody read generation NAME; `consume` goes on with it from where its group stopped.
+
+    Example:
+      headrace generations use g20261121-184512-k3f9x2
+    """
     with Generations(redis_settings(redis_url, durability, replicas, "generations"), namespace) as generations:
         before = generations.current()
         if not generations.move(name, before):
@@ -54,7 +66,11 @@ def use(redis_url: str, namespace: str, durability: str, replicas: int, name: st
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.argument("name")
 def drop(redis_url: str, namespace: str, yes: bool, name: str) -> None:
-    """Delete generation NAME. It can only come again from the log."""
+    """Delete generation NAME. It can only come again from the log.
+
+    Example:
+      headrace generations drop g20261121-184512-k3f9x2 --yes
+    """
     with Generations(redis_settings(redis_url, "memory", 1, "generations"), namespace) as generations:
         if name not in generations.names() and generations.meta(name) is None:
             raise click.ClickException(f"There is no generation {name} in namespace {namespace}.")

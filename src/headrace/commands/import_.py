@@ -146,11 +146,16 @@ class Import:
 @click.option("--skip", type=click.IntRange(0), default=0, help="Rows to leave out: those of an import that broke off.")
 @click.option("--dry-run", is_flag=True, help="Read and judge everything, send nothing.")
 def command(file: Path, bootstrap_servers: str, skip: int, dry_run: bool, **flags: Any) -> None:
-    """Put the events (or the catalogue items) of FILE into their topic: JSON lines, also .gz, or .parquet.
+    r"""Put the events (or the catalogue items) of FILE into their topic: JSON lines, also .gz, or .parquet.
 
     Each record is keyed by its shopper (an item by its id), and its Kafka timestamp is the time of the event: however
     old it is, it is not too late. Rows that make no record go to FILE.rejected.jsonl with the reason, and the command
     ends with 1.
+
+    Example:
+      headrace import --items items.jsonl
+      headrace import clicks.parquet --map client_id=user --map object_id=sku --map timestamp=ts \
+          --set action_name=click --timestamp-unit s
     """
     content: Content = "items" if flags["items"] else "events"
     topic = flags["topic"] or (ITEMS if content == "items" else EVENTS)

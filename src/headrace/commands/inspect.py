@@ -35,7 +35,11 @@ _SHOWN: Final = 20
 
 @click.group
 def command() -> None:
-    """Show what lies in the state: a query, an item, a shopper, or all of it as one digest."""
+    """Show what lies in the state: a query, an item, a shopper, or all of it as one digest.
+
+    Example:
+      headrace inspect query 'red shoe'
+    """
 
 
 generation_flag = click.option(
@@ -87,7 +91,11 @@ def opening(redis_url: str, namespace: str, name: str | None) -> Iterator[Opened
 def query(
     redis_url: str, namespace: str, generation: str | None, as_of: Any, json_file: Path | None, text: str
 ) -> None:
-    """Show the items that query TEXT leads to."""
+    """Show the items that query TEXT leads to.
+
+    Example:
+      headrace inspect query 'red shoe' --as-of 2026-11-21
+    """
     with opening(redis_url, namespace, generation) as there:
         keys, rule = there.generations.keys(there.generation.name), _rule(there.generation)
         facts = query_facts(there.wire, keys, text, _day(as_of), rule)
@@ -105,7 +113,11 @@ def query(
 def item(
     redis_url: str, namespace: str, generation: str | None, as_of: Any, json_file: Path | None, item_id: str
 ) -> None:
-    """Show the queries that lead to item ITEM_ID."""
+    """Show the queries that lead to item ITEM_ID.
+
+    Example:
+      headrace inspect item sku-1
+    """
     with opening(redis_url, namespace, generation) as there:
         keys, rule = there.generations.keys(there.generation.name), _rule(there.generation)
         facts = item_facts(there.wire, keys, item_id, _day(as_of), rule)
@@ -123,7 +135,11 @@ def item(
 def shopper(
     redis_url: str, namespace: str, generation: str | None, newest: int, json_file: Path | None, client_id: str
 ) -> None:
-    """Show the open searches and the newest records of shopper CLIENT_ID."""
+    """Show the open searches and the newest records of shopper CLIENT_ID.
+
+    Example:
+      headrace inspect shopper c1 --newest 5
+    """
     with opening(redis_url, namespace, generation) as there:
         keys, bounds = there.generations.keys(there.generation.name), there.generation.recipe.bounds
         facts = shopper_facts(there.wire, keys, client_id, bounds, newest)
@@ -164,6 +180,9 @@ def digest_(
     """Print the SHA-256 of the canonical dump: equal states have equal digests.
 
     With --memory it ends with 1 when the two differ.
+
+    Example:
+      headrace inspect digest --memory
     """
     quieten_kafka()
     with opening(redis_url, namespace, generation) as there:

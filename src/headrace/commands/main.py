@@ -13,7 +13,10 @@ To add a verb, write one file in this folder, ``commands/<verb>.py``; nothing is
     @bootstrap_servers
     @click.option("--topic", default="search.events.v1", help="The topic to count.")
     def command(bootstrap_servers: str, topic: str) -> None:
-        '''Count the records of a topic, and say so on standard output.'''
+        '''Count the records of a topic, and say so on standard output.
+
+        Example: headrace count --topic search.items.v1
+        '''
         show_configuration()
         click.echo(...)
 
@@ -22,6 +25,7 @@ To add a verb, write one file in this folder, ``commands/<verb>.py``; nothing is
 - The file's name is the verb's, ``_`` read as ``-``; a word that Python reserves ends in ``_``: ``import_.py``.
 - Import at the top of the file whatever the verb needs: the file is loaded only when the verb is called, and where a
   package of an extra is absent, the user reads which extra to install.
+- The docstring of ``command`` is its help; its last paragraph is an example that is run or at least parsed by a test.
 - Every flag is also an environment variable, ``HEADRACE_<VERB>_<FLAG>``; shared flags (``options.py``) have a second,
   shorter one for all verbs.
 - Raise a ``HeadraceError`` or a ``click.ClickException`` for what a user or the world did wrong: it ends in one
@@ -32,7 +36,9 @@ import ast
 import difflib
 import importlib
 import logging
+import re
 from functools import cache
+from inspect import cleandoc
 from pathlib import Path
 
 import click
@@ -40,6 +46,9 @@ import click
 from headrace import HeadraceError
 
 FOLDER = Path(__file__).parent
+
+_AS_WRITTEN = re.compile(r"\n\n(?:(?:\x08|\\b)\n)?Example:")
+"""Where an example begins. click wraps its lines like prose unless a backspace stands before them."""
 
 # Which extra brings which package. A verb with the name of an extra that has it names that one, others name the first.
 EXTRAS = {
@@ -103,7 +112,7 @@ class Verbs(click.Group):
             raise fault from error
         assert isinstance(command, click.Command)
         command.name = cmd_name
-        _show_environment(command)
+        _teach(command)
         return command
 
     def resolve_command(
@@ -145,14 +154,22 @@ def _missing_extra(error: ModuleNotFoundError, verb: str) -> click.ClickExceptio
     )
 
 
-def _show_environment(command: click.Command) -> None:
-    """Lets the help of a verb, and of its own verbs, name each flag's environment variable."""
+def _teach(command: click.Command) -> None:
+    """Lets the help of a verb, and of its own verbs, name each flag's environment variable and show its example."""
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             parameter.show_envvar = True
+    command.help = _example_as_written(command.help)
     if isinstance(command, click.Group):
         for below in command.commands.values():
-            _show_environment(below)
+            _teach(below)
+            # click would cut this line of the table of verbs after 45 letters.
+            below.short_help = below.help.partition("\n\n")[0].replace("\n", " ") if below.help else None
+
+
+def _example_as_written(text: str | None) -> str:
+    """A help whose paragraph that begins with ``Example:`` keeps its lines."""
+    return _AS_WRITTEN.sub("\n\n\b\nExample:", cleandoc(text or ""))
 
 
 @click.group(
@@ -169,9 +186,16 @@ def _show_environment(command: click.Command) -> None:
     show_envvar=True,
 )
 def main(log_level: str) -> None:
-    """Search events in, behaviour state in Redis, fresh relevance scores out."""
+    """Search events in, behaviour state in Redis, fresh relevance scores out.
+
+    Example:
+      headrace topics create
+      headrace consume
+    """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
+
+main.help = _example_as_written(main.help)
 
 if __name__ == "__main__":
     main()

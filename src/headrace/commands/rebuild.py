@@ -60,6 +60,9 @@ def command(
 
     The way to other bounds, another normaliser, another format, or a topic with other partitions. It is read, and
     `consume` goes on with it, once everything that the log held at most five seconds ago is durable in it.
+
+    Example:
+      headrace rebuild --window-days 60
     """
     show_configuration()
     quieten_kafka()

@@ -167,6 +167,10 @@ def command(**values: Any) -> None:
 
     Ends with 0 on SIGTERM, after the round that has begun; with 1 when another learner took over.
     With --replay: 0 when every round gave the weights that were recorded, else 1.
+
+    Example:
+      headrace refresh --every-seconds 120 --labels
+      headrace refresh --replay
     """
     show_configuration()
     flags = Flags(**values)

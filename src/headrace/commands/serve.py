@@ -130,7 +130,13 @@ class Settings:
     help="After SIGTERM /readyz says no, and for so long requests are still taken; give the balancer time to see it.",
 )
 def command(**flags: object) -> None:
-    """Score requests with the champion of a repository and the state in Redis, until SIGTERM."""
+    r"""Score requests with the champion of a repository and the state in Redis, until SIGTERM.
+
+    Example:
+      headrace serve --port 8080 --deadline-ms 200
+      curl http://127.0.0.1:8080/v1/rank -H 'content-type: application/json' \
+        -d '{"query": "red shoe", "client_id": "c1", "query_id": "q1", "items": ["a", "b"]}'
+    """
     settings = Settings(**flags)  # type: ignore[arg-type]
     if refused := check_address(settings.host, settings.token):
         raise click.UsageError(refused)

@@ -69,6 +69,9 @@ def command(
 
     Reads the events from the generation's beginning up to now, folds them in memory, and rebuilds each list's features
     as of the fences that its record names. Ends with 1 when a recomputed feature differs.
+
+    Example:
+      headrace skew --lists 500 --json skew.json
     """
     quieten_kafka()
     with opening(redis_url, namespace, generation) as there:

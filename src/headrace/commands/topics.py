@@ -11,7 +11,11 @@ from headrace.streams.topics import PARTITIONS, admin_of, all_topics, create_top
 
 @click.group
 def command() -> None:
-    """Make the topics with stated partitions and settings, or list what is there."""
+    """Make the topics with stated partitions and settings, or list what is there.
+
+    Example:
+      headrace topics create --partitions 8 --replication-factor 3
+    """
 
 
 def _suffix_of(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -56,6 +60,9 @@ def create(
     """Make the topics that are not there; those that are there are compared and left as they are.
 
     Ends with 1 when one that is there differs from what was asked for.
+
+    Example:
+      headrace topics create --partitions 8 --replication-factor 3 --retention-days 90
     """
     if replication_factor == 0:
         raise click.UsageError("--replication-factor is -1 or at least 1")
@@ -82,7 +89,11 @@ def create(
 @bootstrap_servers
 @suffix
 def list_(bootstrap_servers: str, suffix: str) -> None:
-    """List Headrace's topics: partitions, replicas, policy, retention, id."""
+    """List Headrace's topics: partitions, replicas, policy, retention, id.
+
+    Example:
+      headrace topics list
+    """
     asked = all_topics(suffix=suffix)
     with speaking_to(bootstrap_servers), admin_of(bootstrap_servers) as admin:
         found = find_topics(admin, [topic.name for topic in asked])
