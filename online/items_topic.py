@@ -15,6 +15,7 @@ from typing import Any, Final
 from headrace import BadEvent
 from headrace.online.catalogue import Catalogue, Place
 from headrace.streams.events import CatalogueEvent, EventLimits, decode_item
+from headrace.streams.kafka_access import clients
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class ItemsTopic:
         from kafka import KafkaConsumer
 
         return KafkaConsumer(
-            bootstrap_servers=self.bootstrap_servers.split(","),
+            **clients(self.bootstrap_servers),
             bootstrap_timeout_ms=BOOTSTRAP_MS,
             enable_auto_commit=False,
             max_poll_records=records,

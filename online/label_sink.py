@@ -6,6 +6,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from headrace import StoreUnavailable
+from headrace.streams.kafka_access import clients
 from headrace.streams.labels import Example, Label, encode
 
 WAIT_S = 30.0
@@ -29,7 +30,7 @@ class KafkaLabels:
         self._topic = topic
         try:
             self._producer: Any = KafkaProducer(
-                bootstrap_servers=bootstrap.split(","),
+                **clients(bootstrap),
                 bootstrap_timeout_ms=10_000,
                 client_id="headrace-refresh",
                 acks="all",

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from headrace import StoreUnavailable
 from headrace.streams import feature_log
 from headrace.streams.feature_log import Served
+from headrace.streams.kafka_access import clients
 from headrace.streams.partitioners import Partitioner, partition_of
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def new_producer(bootstrap_servers: str, partitioner: Partitioner, **settings: A
 
     try:
         return KafkaProducer(
-            bootstrap_servers=bootstrap_servers.split(","),
+            **clients(bootstrap_servers),
             partitioner=Keyed(),
             **settings,
         )

@@ -147,7 +147,11 @@ class RedisPipe:
         if "path" in address:
             _, connection = await loop.create_unix_connection(_Connection, address["path"])
         else:
-            secure = ssl.create_default_context() if "connection_class" in address else None
+            secure = (
+                ssl.create_default_context(cafile=address.get("ssl_ca_certs"))
+                if "connection_class" in address
+                else None
+            )
             host, port = address.get("host", "localhost"), address.get("port", 6379)
             _, connection = await loop.create_connection(_Connection, host, port, ssl=secure)
         greeting: list[Command] = []

@@ -16,6 +16,7 @@ from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRange
 
 from headrace import SourceChanged, StoreUnavailable
 from headrace.online.rounds import LogRecord
+from headrace.streams.kafka_access import clients
 from headrace.streams.watermark import Source
 
 POLL_RECORDS: Final = 1_000
@@ -59,7 +60,7 @@ class Tail:
         self._asked_s = -math.inf
         with _faults():
             self._consumer: Any = KafkaConsumer(
-                bootstrap_servers=bootstrap.split(","),
+                **clients(bootstrap),
                 bootstrap_timeout_ms=10_000,
                 client_id="headrace-refresh",
                 group_id=None,

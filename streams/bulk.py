@@ -28,6 +28,7 @@ from kafka.structs import OffsetAndMetadata
 from headrace import SourceChanged
 from headrace.streams.generations import Generation, check_positions, group_of
 from headrace.streams.ingestion import Ingestion, Record, pause_s
+from headrace.streams.kafka_access import clients
 from headrace.streams.topics import BOOTSTRAP_MS, check_source, source_of
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class BulkDriver:
             kafka.errors.KafkaError: no broker answers at the start.
         """
         self._consumer = KafkaConsumer(
-            bootstrap_servers=self._settings.bootstrap.split(","),
+            **clients(self._settings.bootstrap),
             bootstrap_timeout_ms=BOOTSTRAP_MS,
             client_id="headrace-bulk",
             group_id=self.group,

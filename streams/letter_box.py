@@ -22,6 +22,7 @@ from headrace.streams.dead_letters import (
     scan_from,
 )
 from headrace.streams.ingestion import Record
+from headrace.streams.kafka_access import clients
 from headrace.streams.topics import BOOTSTRAP_MS, DEAD_LETTER_BYTES
 
 BATCH: Final = 500
@@ -64,7 +65,7 @@ class LetterBox:
 
     def __init__(self, bootstrap: str, topic: str, target: str) -> None:
         self.topic, self.target = topic, target
-        self._bootstrap = bootstrap.split(",")
+        self._bootstrap = bootstrap
         self._consumer = self._reader()
         self._producer: KafkaProducer | None = None
 
@@ -158,7 +159,7 @@ class LetterBox:
 
     def _reader(self) -> KafkaConsumer:
         return KafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **clients(self._bootstrap),
             bootstrap_timeout_ms=BOOTSTRAP_MS,
             client_id="headrace-dlq",
             enable_auto_commit=False,
@@ -169,7 +170,7 @@ class LetterBox:
     def _sender(self) -> KafkaProducer:
         if self._producer is None:
             self._producer = KafkaProducer(
-                bootstrap_servers=self._bootstrap,
+                **clients(self._bootstrap),
                 bootstrap_timeout_ms=BOOTSTRAP_MS,
                 client_id="headrace-dlq",
                 acks="all",

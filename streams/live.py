@@ -29,6 +29,7 @@ from kafka.errors import KafkaError
 from headrace import SourceChanged
 from headrace.streams.generations import Generation, check_positions, group_of
 from headrace.streams.ingestion import Ingestion, Record, pause_s
+from headrace.streams.kafka_access import access
 from headrace.streams.log_extent import committed_offsets, log_extent, seed_offsets
 from headrace.streams.replay import replay
 from headrace.streams.topics import check_source, source_of
@@ -168,6 +169,7 @@ class LiveDriver:
         app = faust.App(
             self.group,
             broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
+            broker_credentials=_credentials(),
             autodiscover=False,
             store="memory://",
             datadir=folder,
@@ -416,6 +418,17 @@ def _record(message: Any) -> Record:
     timestamp = message.timestamp
     at_ms = -1 if timestamp is None else round(timestamp * 1000)  # faust made seconds of Kafka's milliseconds
     return Record(message.partition, message.offset, message.key, message.value, at_ms)
+
+
+def _credentials() -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """How faust enters Kafka; None where brokers ask for nothing."""
+    entry = access()
+    context = entry.tls()
+    if entry.by_name:
+        return faust.SASLCredentials(
+            username=entry.user, password=entry.password, ssl_context=context, mechanism=entry.mechanism
+        )
+    return None if context is None else faust.SSLCredentials(context)
 
 
 def _place(topic: str, partition: int) -> Any:

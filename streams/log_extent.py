@@ -6,6 +6,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import NoError, UnknownMemberIdError
 from kafka.structs import OffsetAndMetadata
 
+from headrace.streams.kafka_access import clients
 from headrace.streams.topics import BOOTSTRAP_MS, admin_of
 
 
@@ -66,7 +67,7 @@ def seed_offsets(bootstrap: str, group: str, topic: str, positions: Mapping[int,
 def _asker(bootstrap: str, group: str | None = None) -> KafkaConsumer:
     """A consumer that only asks for offsets; the caller closes it."""
     return KafkaConsumer(
-        bootstrap_servers=bootstrap.split(","),
+        **clients(bootstrap),
         bootstrap_timeout_ms=BOOTSTRAP_MS,
         client_id="headrace-extent",
         group_id=group,

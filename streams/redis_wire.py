@@ -9,6 +9,7 @@ import select
 from collections.abc import Callable, Iterable
 from itertools import islice
 from socket import socket
+from ssl import SSLSocket
 from typing import Any, Final, cast
 
 import hiredis
@@ -120,7 +121,8 @@ class Wire:
             StoreUnavailable: the connection is lost.
         """
         try:
-            if self._reader.has_data():
+            # what TLS has decrypted already is no longer to be seen at the socket
+            if self._reader.has_data() or (isinstance(self._socket, SSLSocket) and self._socket.pending()):
                 return True
             waiting = select.poll()  # select knows no file beyond the 1,024th
             waiting.register(self._socket, select.POLLIN)

@@ -9,6 +9,7 @@ from kafka.errors import KafkaError
 from headrace import StoreUnavailable
 from headrace.streams.dead_letters import DeadLetter, dead_letter
 from headrace.streams.ingestion import Rejected
+from headrace.streams.kafka_access import clients
 from headrace.streams.topics import DEAD_LETTER_BYTES
 
 _TIMEOUT_S: Final = 30.0
@@ -60,7 +61,7 @@ class Rejections:
     def _open(self) -> Any:
         if self._producer is None:
             self._producer = KafkaProducer(
-                bootstrap_servers=self._bootstrap.split(","),
+                **clients(self._bootstrap),
                 client_id="headrace-rejections",
                 acks="all",
                 enable_idempotence=True,

@@ -9,6 +9,7 @@ from kafka.errors import KafkaTimeoutError
 
 from headrace import SourceChanged
 from headrace.streams.ingestion import Record
+from headrace.streams.kafka_access import clients
 from headrace.streams.topics import BOOTSTRAP_MS
 
 _BATCH: Final = 4_000
@@ -29,7 +30,7 @@ def replay(bootstrap: str, topic: str, stretch: Mapping[int, tuple[int, int]]) -
     """
     left = {partition: ends for partition, ends in stretch.items() if ends[0] < ends[1]}
     consumer = KafkaConsumer(
-        bootstrap_servers=bootstrap.split(","),
+        **clients(bootstrap),
         bootstrap_timeout_ms=BOOTSTRAP_MS,
         client_id="headrace-replay",
         enable_auto_commit=False,

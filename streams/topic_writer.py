@@ -5,6 +5,7 @@ from typing import Any, Final, Self
 
 from kafka import KafkaProducer
 
+from headrace.streams.kafka_access import clients
 from headrace.streams.partitioners import Partitioner, partition_of
 from headrace.streams.topics import BOOTSTRAP_MS
 
@@ -28,7 +29,7 @@ class TopicWriter:
         self._topic, self._partitions, self._partitioner = topic, partitions, partitioner
         self._waiting: list[Any] = []
         self._producer = KafkaProducer(
-            bootstrap_servers=bootstrap.split(","),
+            **clients(bootstrap),
             bootstrap_timeout_ms=BOOTSTRAP_MS,
             client_id="headrace-writer",
             acks="all",

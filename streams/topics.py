@@ -15,6 +15,7 @@ from kafka.errors import for_code
 from headrace import SourceChanged
 from headrace.streams.dead_letters import DEAD as DEAD
 from headrace.streams.dead_letters import LATE as LATE
+from headrace.streams.kafka_access import clients
 
 EVENTS: Final = "search.events.v1"
 ITEMS: Final = "search.items.v1"
@@ -156,9 +157,7 @@ def admin_of(bootstrap: str) -> Iterator[KafkaAdminClient]:
     Raises:
         kafka.errors.KafkaError: no broker answers.
     """
-    admin = KafkaAdminClient(
-        bootstrap_servers=bootstrap.split(","), bootstrap_timeout_ms=BOOTSTRAP_MS, client_id="headrace-topics"
-    )
+    admin = KafkaAdminClient(**clients(bootstrap), bootstrap_timeout_ms=BOOTSTRAP_MS, client_id="headrace-topics")
     try:
         yield admin
     finally:

@@ -2,18 +2,23 @@
 
 import re
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
+
+from headrace.streams.kafka_access import MECHANISMS, PROTOCOLS, Access, use
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 MASK = "***"
 NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _SECRET = re.compile(r"(^|_)(token|password|secret|credentials)$")
+_IN_URL = re.compile(r"(?<=://)([^/@:]*):.*@")
+_IN_QUERY = re.compile(r"([?&]password=)[^&]*")
 
 
 class SharedOption(click.Option):
@@ -53,16 +58,62 @@ def url_of(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
 
 
 def bootstrap_servers(function: Decorated) -> Decorated:
-    """Adds ``--bootstrap-servers``, passed as ``bootstrap_servers: str``."""
-    return click.option(
-        "--bootstrap-servers",
-        cls=SharedOption,
-        envvar="HEADRACE_BOOTSTRAP_SERVERS",
-        default="127.0.0.1:9092",
-        callback=servers_of,
-        metavar="HOST:PORT,...",
-        help="Kafka brokers to begin with; a wrong one ends in a timeout that names it.",
-    )(function)
+    """Adds ``--bootstrap-servers``, passed as ``bootstrap_servers: str``, and the flags that say how to enter Kafka.
+
+    Those are not passed on: they hold for every client that the process opens (``streams.kafka_access``).
+    """
+
+    @wraps(function)
+    def entering(*args: Any, **values: Any) -> Any:
+        entry = Access(
+            values.pop("kafka_security"),
+            values.pop("kafka_mechanism"),
+            values.pop("kafka_user"),
+            values.pop("kafka_password"),
+            str(values.pop("kafka_ca") or ""),
+        )
+        if entry.fault:
+            raise click.UsageError(entry.fault)
+        try:
+            entry.tls()
+        except OSError as error:
+            raise click.UsageError(f"--kafka-ca {entry.ca_file}: {error}") from error
+        use(entry)
+        return function(*args, **values)
+
+    decorated: Any = entering
+    for name, settings in reversed(_KAFKA.items()):
+        envvar = f"HEADRACE_{name.strip('-').replace('-', '_').upper()}"
+        decorated = click.option(name, cls=SharedOption, envvar=envvar, **settings)(decorated)
+    return cast("Decorated", decorated)
+
+
+_KAFKA: Final[dict[str, dict[str, Any]]] = {
+    "--bootstrap-servers": {
+        "default": "127.0.0.1:9092",
+        "callback": servers_of,
+        "metavar": "HOST:PORT,...",
+        "help": "Kafka brokers to begin with; a wrong one ends in a timeout that names it.",
+    },
+    "--kafka-security": {
+        "type": click.Choice(PROTOCOLS),
+        "default": "plaintext",
+        "help": "How brokers are entered: ssl checks who they are, sasl asks for a name and a password.",
+    },
+    "--kafka-mechanism": {"type": click.Choice(MECHANISMS), "default": "SCRAM-SHA-512", "help": "Of sasl."},
+    "--kafka-user": {"default": "", "metavar": "NAME", "help": "For sasl."},
+    "--kafka-password": {
+        "default": "",
+        "metavar": "PASSWORD",
+        "help": "For sasl. As the variable only: flags can be read by other users of the machine.",
+    },
+    "--kafka-ca": {
+        "type": click.Path(exists=True, dir_okay=False, path_type=Path),
+        "default": None,
+        "metavar": "FILE",
+        "help": "Certificates (PEM) that ssl checks brokers against; those of the system if not given.",
+    },
+}
 
 
 def redis_url(function: Decorated) -> Decorated:
@@ -74,7 +125,8 @@ def redis_url(function: Decorated) -> Decorated:
         default="redis://127.0.0.1:6379/0",
         callback=url_of,
         metavar="URL",
-        help="Where the state lives: redis://[USER:PASSWORD@]HOST:PORT/DB, rediss:// for TLS, or unix:///PATH.",
+        help="Where the state lives: redis://[USER:PASSWORD@]HOST:PORT/DB, rediss:// for TLS"
+        " (?ssl_ca_certs=FILE for certificates of your own), or unix:///PATH.",
     )(function)
 
 
@@ -120,13 +172,9 @@ def masked(name: str, value: object) -> str:
     """A setting as it may be printed: secrets, and passwords inside URLs, are hidden."""
     if _SECRET.search(name):
         return MASK if value else ""
-    text = str(value)
-    parts = urlsplit(text)
-    if parts.password is None:
-        return text
-    user = parts.username or ""
-    address = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:{MASK}@{address}"))
+    # up to the last @: a password in which somebody left a / or an @ must not show its rest
+    hidden = _IN_URL.sub(rf"\1:{MASK}@", str(value))
+    return _IN_QUERY.sub(rf"\1{MASK}", hidden)
 
 
 def show_configuration() -> None:

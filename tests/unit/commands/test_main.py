@@ -1,6 +1,9 @@
+import importlib
+import inspect
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -152,3 +155,32 @@ def test_the_configuration_is_printed_with_its_origins_and_without_secrets(verb:
     assert ["redis_url", "redis://me:***@cache:6379/1", "(environment)"] in lines
     assert ["bootstrap_servers", "127.0.0.1:9092", "(default)"] in lines
     assert ["token", "***", "(flag)"] in lines
+
+
+def leaves(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            below = command.get_command(click.Context(command), name)
+            assert below is not None
+            yield from leaves(below, (*path, name))
+    else:
+        yield path, command
+
+
+def test_every_flag_of_every_verb_is_an_environment_variable() -> None:
+    flags = 0
+    for path, command in leaves(front.main, ()):
+        said = "".join(run(*path, "--help").output.split())
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name != "help":
+                flags += 1
+                own = "_".join(("HEADRACE", *path, option.name or "")).replace("-", "_").upper()
+                shared = option.envvar if isinstance(option.envvar, str) else own
+                assert own in said or shared in said, (path, option.name)
+    assert flags > 100
+
+
+def test_a_verb_that_runs_for_long_prints_its_configuration_first() -> None:
+    for verb in ("consume", "rebuild", "serve", "refresh"):
+        source = inspect.getsource(importlib.import_module(front.verbs()[verb][0]))
+        assert "    show_configuration()\n" in source, verb

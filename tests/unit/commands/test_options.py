@@ -1,8 +1,11 @@
+from collections.abc import Iterator
+
 import click
 import pytest
 from click.testing import CliRunner, Result
 
-from headrace.commands.options import bootstrap_servers, masked, namespace, redis_url
+from headrace.commands.options import bootstrap_servers, masked, namespace, redis_url, show_configuration
+from headrace.streams import kafka_access
 
 
 @click.command
@@ -55,8 +58,96 @@ def test_a_url_of_something_else_is_refused() -> None:
         ("redis_url", "redis://:abc@h:1/0", "redis://:***@h:1/0"),
         ("redis_url", "redis://u:abc@h:1/0", "redis://u:***@h:1/0"),
         ("redis_url", "redis://h:1/0", "redis://h:1/0"),
+        ("redis_url", "redis://u:a/b@c:d@h:1/0", "redis://u:***@h:1/0"),
+        ("redis_url", "rediss://h:1/0?password=abc&db=1", "rediss://h:1/0?password=***&db=1"),
         ("batch_tokens", 128, "128"),
     ],
 )
 def test_secrets_are_masked(name: str, value: object, shown: str) -> None:
     assert masked(name, value) == shown
+
+
+@pytest.fixture
+def entry() -> Iterator[None]:
+    """Leaves Kafka entered as it was."""
+    before = kafka_access.access()
+    yield
+    kafka_access.use(before)
+
+
+@pytest.mark.usefixtures("entry")
+def test_kafka_is_entered_as_the_environment_says() -> None:
+    result = run(
+        HEADRACE_KAFKA_SECURITY="sasl_ssl",
+        HEADRACE_KAFKA_USER="shop",
+        HEADRACE_KAFKA_PASSWORD="pa55",
+        HEADRACE_COUNT_KAFKA_MECHANISM="PLAIN",
+    )
+    assert result.exit_code == 0, result.output
+    entered = kafka_access.access()
+    assert (entered.protocol, entered.mechanism, entered.user, entered.password) == (
+        "sasl_ssl",
+        "PLAIN",
+        "shop",
+        "pa55",
+    )
+    assert "pa55" not in repr(entered)
+    arguments = kafka_access.clients("a:1,b:2")
+    assert arguments.pop("ssl_context").check_hostname
+    assert arguments == {
+        "bootstrap_servers": ["a:1", "b:2"],
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "PLAIN",
+        "sasl_plain_username": "shop",
+        "sasl_plain_password": "pa55",
+    }
+
+
+@pytest.mark.usefixtures("entry")
+def test_where_brokers_ask_for_nothing_clients_say_nothing() -> None:
+    assert run().exit_code == 0
+    assert kafka_access.clients("a:1") == {"bootstrap_servers": ["a:1"]}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--kafka-security", "sasl_ssl"], "HEADRACE_KAFKA_PASSWORD"),
+        (["--kafka-security", "sasl_ssl", "--kafka-user", "a"], "HEADRACE_KAFKA_PASSWORD"),
+        (["--kafka-user", "a", "--kafka-password", "pa55"], "sasl_ssl does"),
+        (["--kafka-security", "ssl", "--kafka-password", "pa55"], "sasl_ssl does"),
+        (["--kafka-ca", __file__], "ssl and sasl_ssl do"),
+        (["--kafka-security", "ssl", "--kafka-ca", __file__], __file__),
+    ],
+)
+@pytest.mark.usefixtures("entry")
+def test_what_does_not_fit_together_is_said_in_a_sentence(flags: list[str], said: str) -> None:
+    result = run(*flags)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "pa55" not in result.stderr
+
+
+@click.command
+@bootstrap_servers
+@redis_url
+@click.option("--token", default="")
+def long_running(**values: str) -> None:
+    show_configuration()
+
+
+@pytest.mark.usefixtures("entry")
+def test_no_secret_is_printed_at_the_start() -> None:
+    secrets = {
+        "HEADRACE_KAFKA_SECURITY": "sasl_plaintext",
+        "HEADRACE_KAFKA_USER": "shop",
+        "HEADRACE_KAFKA_PASSWORD": "pa55",
+        "HEADRACE_REDIS_URL": "redis://:pa55@h:1/0",
+        "HEADRACE_COUNT_TOKEN": "pa55",
+    }
+    result = CliRunner().invoke(long_running, env=secrets, auto_envvar_prefix="HEADRACE_COUNT")
+    assert result.exit_code == 0, result.output
+    assert "pa55" not in result.stderr
+    for line in ("kafka_user               shop  (environment)", "kafka_password           ***  (environment)"):
+        assert line in result.stderr
+    assert "redis://:***@h:1/0  (environment)" in result.stderr
