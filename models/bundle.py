@@ -43,6 +43,7 @@ __all__ = [
     "read_bundle",
     "read_part",
     "replay",
+    "versions",
     "write_bundle",
     "write_part",
 ]
@@ -166,6 +167,11 @@ def publish(repository: Path, version: str, epoch: int) -> None:
             place_champion(repository, wanted)
 
 
+def versions(repository: Path) -> list[tuple[str, float]]:
+    """(version, when it was written in seconds since 1970) of every bundle that lies there, newest first; not read."""
+    return _newest_first(repository / "bundles")
+
+
 def prune(repository: Path, keep: int, now_s: float, grace_s: float = 3600.0) -> tuple[str, ...]:
     """The names of the bundles and parts that were removed.
 
@@ -181,7 +187,7 @@ def prune(repository: Path, keep: int, now_s: float, grace_s: float = 3600.0) ->
     """
     with folders.exclusive(repository):
         current = champion(repository)
-        bundles = _newest_first(repository / "bundles")
+        bundles = versions(repository)
         young = {name for name, written_s in bundles if written_s > now_s - grace_s}
         kept = {name for name, _ in bundles[:keep]} | young | ({current.version} if current else set())
         needed: set[str] = set()

@@ -8,11 +8,23 @@ import numpy as np
 
 from headrace.commands.options import repository
 from headrace.models import minilm
-from headrace.models.bundle import GoldenRequest, champion, prune, publish, read_bundle, write_bundle, write_part
+from headrace.models.bundle import (
+    GoldenRequest,
+    champion,
+    prune,
+    publish,
+    read_bundle,
+    versions,
+    write_bundle,
+    write_part,
+)
 from headrace.models.champion import newest_epoch
 from headrace.models.features import FEATURES
 from headrace.models.head import Head
 from headrace.online.scorer import Encoder, golden_requests
+from headrace.streams.ubi import rfc3339
+
+_SHOWN = 20
 
 GOLDEN_QUERY = "wireless mouse for a laptop"
 GOLDEN_TEXTS = (
@@ -80,7 +92,7 @@ def build(repository: Path, cache: Path, wheel: Path | None, published: bool) ->
 @command.command("list")
 @repository
 def list_(repository: Path) -> None:
-    """Show the bundle that serves and what it is made of, every byte compared with its hash.
+    """Show the bundle that serves and what it is made of, every byte compared with its hash, and the others' names.
 
     Example:
       headrace parts list --repository .headrace/models
@@ -95,6 +107,30 @@ def list_(repository: Path) -> None:
         click.echo(f"  {kind:<10} {part.digest} {size_bytes:>12,} bytes")
     for name, value in sorted(bundle.manifest.metadata.items()):
         click.echo(f"  {name} = {value}")
+    for version, written_s in versions(repository)[:_SHOWN]:
+        if version != bundle.version:
+            click.echo(f"bundle   {version}, written {rfc3339(round(written_s) * 1000)}")
+
+
+@command.command("publish")
+@repository
+@click.argument("version")
+def publish_(repository: Path, version: str) -> None:
+    """Let bundle VERSION serve, an older one too: workers verify it and take it within `serve --poll-ms`.
+
+    VERSION is a name that `parts list` prints, or its first letters. A learner that runs goes on and publishes its
+    next head over it: to stay with VERSION, stop `refresh` first.
+
+    Example:
+      headrace parts publish 8c41f0
+    """
+    found = [name for name, _ in versions(repository) if name.startswith(version)]
+    if len(found) != 1:
+        raise click.ClickException(
+            f"{len(found) or 'no'} bundles in {repository} begin with {version!r}: `headrace parts list` names them"
+        )
+    publish(repository, found[0], newest_epoch(repository))  # not a new epoch, as above
+    click.echo(f"The champion: {found[0]}")
 
 
 @command.command("prune")

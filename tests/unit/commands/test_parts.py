@@ -84,6 +84,22 @@ def test_a_new_student_keeps_the_champions_other_parts_and_does_not_stop_its_lea
 
 
 @pytest.mark.usefixtures("tiny")
+def test_an_older_bundle_is_published_again_by_the_beginning_of_its_name(tmp_path: Path) -> None:
+    head = bundle.write_part(tmp_path, "head", {"head.bin": b"learned"})
+    old, new = (bundle.write_bundle(tmp_path, {"head": head}, [], {"round": number}) for number in (1, 2))
+    bundle.publish(tmp_path, new, bundle.claim_epoch(tmp_path))
+    assert f"bundle   {old}, written " in run(tmp_path, "list").stdout
+    assert run(tmp_path, "publish", old[:12]).stdout == f"The champion: {old}\n"
+    current = bundle.champion(tmp_path)
+    assert current is not None
+    assert current.version == old
+    bundle.publish(tmp_path, new, current.epoch)  # the learner that ran is not stopped
+    refused = run(tmp_path, "publish", "nothing")
+    assert refused.exit_code == 1
+    assert "`headrace parts list` names them" in refused.stderr
+
+
+@pytest.mark.usefixtures("tiny")
 def test_prune_names_what_it_removes(tmp_path: Path) -> None:
     assert run(tmp_path, "build", "--publish").exit_code == 0
     loose = bundle.write_part(tmp_path, "head", {"head.bin": b"nobody names it"})
