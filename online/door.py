@@ -14,10 +14,12 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from headrace.streams.consumer_meters import new_registry
 
 LONGEST_WAIT_MS: Final = 60_000
 
@@ -82,6 +84,11 @@ def metrics_of(status: Status) -> Iterable[Metric]:
     for what, number in status.pending.items():
         pending.add_metric([what], number)
     yield pending
+    matured = CounterMetricFamily("headrace_join_matured", "Lists that became examples.", labels=["action"])
+    learned = status.counts.get("learned", {})
+    for action, outcome in (("click", "learned"), ("none", "learned_without_click")):
+        matured.add_metric([action], learned.get(outcome, 0))
+    yield matured
     for name, counts in status.counts.items():
         family = CounterMetricFamily(f"headrace_refresh_{name}", f"Outcomes: {name}.", labels=["outcome"])
         for outcome, number in counts.items():
@@ -116,15 +123,16 @@ class Door:
     """A small HTTP server on a thread of its own.
 
     Args:
-        port: on 127.0.0.1; 0 takes a free one.
+        port: 0 takes a free one.
+        host: any but a loopback address shows the learner to whoever can reach it.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self.status = Status()
         self._news = threading.Condition()
-        self.registry = CollectorRegistry()
+        self.registry = new_registry()
         self.registry.register(_Shown(self))
-        self._server = _Server(("127.0.0.1", port), _Handler)
+        self._server = _Server((host, port), _Handler)
         self._server.door = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="door", daemon=True)
         self._thread.start()
@@ -132,7 +140,8 @@ class Door:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        host, port, *_ = self._server.server_address
+        return f"http://{host!s}:{port}"
 
     def show(self, status: Status) -> None:
         """From now on it answers with this."""

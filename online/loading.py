@@ -215,7 +215,12 @@ class Watcher:
             return False
         if not self._due(version):
             return False
-        return self._try(version)
+        loading = self.meters.model_state.labels("loading")
+        loading.set(1)
+        try:
+            return self._try(version)
+        finally:
+            loading.set(0)
 
     def _wanted(self) -> str | None:
         try:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from headrace.streams.consumer_meters import new_registry
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 STAGE_BUCKETS_S = (0.0001, 0.00025, 0.0005, *BUCKETS_S)
@@ -28,6 +28,7 @@ class Meters:
     batch_tokens: Histogram = field(init=False)
     queue_depth: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
+    model_state: Gauge = field(init=False)
     swaps: Counter = field(init=False)
     swap_s: Histogram = field(init=False)
     model_since_s: Gauge = field(init=False)
@@ -50,6 +51,7 @@ class Meters:
             "running": ("requests_running", "Requests that hold a place in the worker.", ()),
             "queue_depth": ("queue_depth", "Texts that wait for the encoder.", ("queue",)),
             "model_info": ("model_info", "1 for the model that answers.", ("version", "alias")),
+            "model_state": ("model_state", "Models by state: loading, available, unloading.", ("state",)),
             "model_since_s": ("model_since_last_update_seconds", "Time since the model changed.", ()),
             "catalogue_items": ("catalogue_items", "Entries held in memory.", ("kind",)),
             "catalogue_bytes": ("catalogue_bytes", "Bytes held in memory.", ("kind",)),
@@ -75,8 +77,4 @@ class Meters:
 
 def new_meters() -> Meters:
     """Fresh metrics, with the process's own (memory, CPU, files) beside them."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second time series beside each one, which nobody reads
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    return Meters(registry)
+    return Meters(new_registry())

@@ -6,14 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
-from prometheus_client import CollectorRegistry
 
 from headrace.commands.brokers import speaking_to
 from headrace.commands.consumption import Consumption, Stopped, consumption, quieten_kafka, tune_runtime, worker_name
 from headrace.commands.options import bootstrap_servers, namespace, redis_url, show_configuration
 from headrace.commands.recipes import current_or_first, durability, recipe_flags, redis_settings, topic
 from headrace.streams.bulk import BulkDriver, BulkSettings
-from headrace.streams.consumer_meters import ConsumerMeters, serve_meters
+from headrace.streams.consumer_meters import ConsumerMeters, new_registry, serve_meters
 from headrace.streams.redis_generations import Generations
 from headrace.streams.watch import Watch
 
@@ -36,7 +35,12 @@ if TYPE_CHECKING:
     "--metrics-port",
     type=click.IntRange(0, 65535),
     default=0,
-    help="Answer /metrics and /livez on this port of 127.0.0.1; 0: do not.",
+    help="Answer /metrics and /livez on this port; 0: do not.",
+)
+@click.option(
+    "--metrics-host",
+    default="127.0.0.1",
+    help="Where --metrics-port listens. There is no token: any but a loopback address belongs into a closed network.",
 )
 @click.option(
     "--stall-seconds",
@@ -55,6 +59,7 @@ def command(
     durability: str,
     replicas: int,
     metrics_port: int,
+    metrics_host: str,
     stall_seconds: float,
     **flags: Any,
 ) -> None:
@@ -71,7 +76,7 @@ def command(
     quieten_kafka()
     tune_runtime()
     stopped = Stopped()
-    meters = _meters(topic, metrics_port, stall_seconds)
+    meters = _meters(topic, (metrics_host, metrics_port), stall_seconds)
     settings = redis_settings(redis_url, durability, replicas, worker_name())
     while not stopped():
         with speaking_to(bootstrap_servers), Generations(settings, namespace) as generations:
@@ -95,9 +100,10 @@ def _ended(stopped: Stopped, watch: Watch) -> bool:
     return stopped() or watch.verdict
 
 
-def _meters(topic: str, port: int, stall_s: float) -> ConsumerMeters:
-    """The metrics, and where a port is given the server that shows them."""
-    registry = CollectorRegistry()
+def _meters(topic: str, where: tuple[str, int], stall_s: float) -> ConsumerMeters:
+    """The metrics, and where a port is given the server that shows them; where is (host, port)."""
+    registry = new_registry()
+    host, port = where
     meters = ConsumerMeters(registry, topic, stall_s)
 
     def alive() -> str:
@@ -108,9 +114,11 @@ def _meters(topic: str, port: int, stall_s: float) -> ConsumerMeters:
 
     if port:
         try:
-            serve_meters(registry, alive, port)
+            serve_meters(registry, alive, port, host)
         except OSError as error:
-            raise click.ClickException(f"--metrics-port {port}: {error.strerror}. Take another one.") from error
+            raise click.ClickException(
+                f"--metrics-port {port} of {host}: {error.strerror}. Take another one."
+            ) from error
     return meters
 
 

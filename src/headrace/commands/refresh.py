@@ -59,6 +59,7 @@ class Flags:
     guard_margin: float
     round_records: int
     keep_rounds: int
+    host: str
     port: int
     take_over: bool
     replay: bool
@@ -158,7 +159,12 @@ class Flags:
 @click.option(
     "--keep-rounds", type=click.IntRange(1), default=2_000_000, help="Plans kept for --replay, 100 bytes each."
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=9465, help="/status and /metrics on 127.0.0.1; 0: any.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    help="Where --port listens. There is no token: any but a loopback address belongs into a closed network.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=9465, help="For /status, /metrics and /livez; 0: any.")
 @click.option("--take-over", is_flag=True, help="Start though another learner holds the folders: from now on it fails.")
 @click.option("--replay", is_flag=True, help="Run the recorded rounds of --state again, compare the weights, and end.")
 @json_file
@@ -200,7 +206,7 @@ def _learn(flags: Flags) -> None:
             labels = KafkaLabels(flags.bootstrap_servers, flags.labels_topic)
             ending.callback(labels.close)
         publisher = _publisher(flags, epoch, rounds.course)
-        door = _door(flags.port)
+        door = _door(flags.host, flags.port)
         ending.callback(door.close)
         click.echo(f"learning from round {rounds.number + 1} on, epoch {epoch}; status: {door.url}/status", err=True)
         refresh = Refresh(rounds, tail, checkpoint, publisher, door, flags.pace(), labels)
@@ -270,13 +276,11 @@ def _publisher(flags: Flags, epoch: int, course: Course) -> Publisher:
     return publisher
 
 
-def _door(port: int) -> Door:
+def _door(host: str, port: int) -> Door:
     try:
-        return Door(port)
+        return Door(port, host)
     except OSError as error:
-        raise click.ClickException(
-            f"Port {port} on 127.0.0.1: {error.strerror}. Choose another with --port."
-        ) from error
+        raise click.ClickException(f"Port {port} on {host}: {error.strerror}. Choose another with --port.") from error
 
 
 def _replay(flags: Flags) -> int:

@@ -236,6 +236,8 @@ class Service:
             self.sink.close()
 
     def _measure(self, model: Model | None) -> None:
+        self.meters.model_state.labels("available").set(model is not None)
+        self.meters.model_state.labels("unloading").set(self.registry.waiting())
         self.meters.catalogue_items.labels("texts").set(len(self.catalogue))
         self.meters.catalogue_bytes.labels("texts").set(self.catalogue.size_bytes)
         vectors = model.student.vectors if model is not None and model.student is not None else None

@@ -51,13 +51,14 @@ def shown(registry: CollectorRegistry) -> str:
 def test_outcomes_lag_and_ages_are_shown() -> None:
     registry = CollectorRegistry()
     meters = ConsumerMeters(registry, "events", 60)
-    outcomes = Counter({"applied": 5, "late": 2, "bad.future": 1})
+    outcomes = Counter({"applied": 5, "repeated": 3, "late": 2, "bad.future": 1})
     meters(Seen(outcomes, {0: 4, 1: 7}, {0: 10, 1: 7}, deque([20, 700]), "gone"))
     text = shown(registry)
     for line in (
         'headrace_events_consumed_total{result="applied",topic="events"} 5.0',
         'headrace_events_consumed_total{result="bad",topic="events"} 1.0',
         'headrace_events_dlq_total{reason="future"} 1.0',
+        "headrace_events_deduplicated_total 3.0",
         "headrace_events_late_total 2.0",
         'headrace_consumer_lag_messages{partition="0",topic="events"} 6.0',
         'headrace_consumer_lag_messages{partition="1",topic="events"} 0.0',
