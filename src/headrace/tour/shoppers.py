@@ -36,6 +36,7 @@ class ClickModel:
         gap_ms: between two searches.
         query_skew: the r-th query is searched for as often as r to the minus this.
         department_pull: how much more a shopper searches in departments that are liked.
+        interest: spread of how often a shopper searches for the one query rather than the other, in log odds.
         relevance: the worth of a product by its grade, 0 to 3.
         brand_taste, colour_taste, price_taste, department_taste: spread of a shopper's likings, in log worth.
         fashion: spread of what all shoppers think of a brand, in log worth; drawn anew for after the drift.
@@ -50,16 +51,17 @@ class ClickModel:
     searches: int = 1_500
     shoppers: int = 60
     start_ms: int = 1_738_569_600_000  # 2025-02-03 08:00 UTC
-    gap_ms: int = 40 * 60_000
+    gap_ms: int = 80 * 60_000
     query_skew: float = 0.7
     department_pull: float = 0.5
+    interest: float = 1.5
     relevance: tuple[float, float, float, float] = (0.0, 0.1, 0.4, 1.0)
-    brand_taste: float = 0.4
-    colour_taste: float = 0.3
-    price_taste: float = 0.3
-    department_taste: float = 0.5
-    fashion: float = 0.7
-    season: float = 0.5
+    brand_taste: float = 0.6
+    colour_taste: float = 0.6
+    price_taste: float = 0.5
+    department_taste: float = 0.7
+    fashion: float = 1.0
+    season: float = 0.7
     drift_searches: int = 150
     position_bias: float = 0.6
     appeal: float = 0.7
@@ -214,7 +216,8 @@ class Shoppers:
         where = np.zeros((len(self.queries), len(DEPARTMENTS)))
         for place, worth in enumerate(self._worth):
             where[place] = np.bincount(department, worth, len(DEPARTMENTS)) / worth.sum()
-        weights = ranks**-self.model.query_skew * np.exp(self.model.department_pull * departments @ where.T)
+        interest = self.model.interest * random.normal(0.0, 1.0, (self.model.shoppers, len(self.queries)))
+        weights = ranks**-self.model.query_skew * np.exp(self.model.department_pull * departments @ where.T + interest)
         return np.asarray(np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1), dtype=np.float64)
 
 
