@@ -148,11 +148,11 @@ class LocalLine:
         """The command line of a verb."""
         return [sys.executable, "-P", "-m", "headrace.commands.main", verb, *arguments]
 
-    def run(self, verb: str, *arguments: str, timeout_s: float = 60.0) -> str:
+    def run(self, verb: str, *arguments: str, codes: Sequence[int] = (0,), timeout_s: float = 60.0) -> str:
         """Runs a verb to its end; what it printed.
 
         Raises:
-            StartFailed: it ended with another code than 0, or not in time.
+            StartFailed: it ended with another code than these, or not in time.
         """
         try:
             done = subprocess.run(
@@ -165,7 +165,7 @@ class LocalLine:
             )
         except subprocess.TimeoutExpired as error:
             raise StartFailed(f"headrace {verb} did not end within {timeout_s:.0f} s") from error
-        if done.returncode:
+        if done.returncode not in codes:
             raise StartFailed(f"headrace {verb} ended with code {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
 

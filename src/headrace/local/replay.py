@@ -65,13 +65,20 @@ class Freshness:
 
 
 class EventLog:
-    """The events topic of a line: sends, and waits until the state holds what was sent."""
+    """The events topic of a line: sends, and waits until the state holds what was sent.
+
+    Attributes:
+        wire: to the state.
+        keys: of the generation that is read.
+        positions: partition -> offset behind the last event that was sent.
+        freshness: of the events that were sent.
+    """
 
     def __init__(self, bootstrap: str, topic: str, redis_url: str, namespace: str) -> None:
         self._producer: Any = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=0)
         self._topic = topic
-        self._wire = Wire(redis_url)
-        self._keys = self._generation(namespace)
+        self.wire = Wire(redis_url)
+        self.keys = self._generation(namespace)
         self._sent: deque[tuple[str, float, Any]] = deque()
         self._last: dict[str, int] = {}
         self._waiting: dict[str, tuple[int, float]] = {}
@@ -104,6 +111,10 @@ class EventLog:
                 self.freshness.seen_ms.append((now_s - sent_s) * 1000)
                 del self._waiting[client_id]
 
+    def unseen(self) -> frozenset[str]:
+        """The shoppers of whom the state does not hold everything that was sent, as far as `collect` has looked."""
+        return frozenset(self._waiting) | {client_id for client_id, _, _ in self._sent}
+
     def wait(self, client_id: str) -> None:
         """Returns when the state holds every event of a shopper that was sent.
 
@@ -123,13 +134,13 @@ class EventLog:
     def close(self) -> None:
         """Ends the connections."""
         self._producer.close()
-        self._wire.close()
+        self.wire.close()
 
     def _generation(self, namespace: str) -> Keys:
         """The keys of the generation that is read, once there is one."""
         until_s = time.monotonic() + WAIT_S
         while time.monotonic() < until_s:
-            named = self._wire.call([("GET", Keys(namespace, "none").alias)])[0]
+            named = self.wire.call([("GET", Keys(namespace, "none").alias)])[0]
             if isinstance(named, bytes):
                 return Keys(namespace, named.decode())
             time.sleep(0.02)
@@ -141,7 +152,7 @@ class EventLog:
         )
 
     def _fences(self, clients: Sequence[str]) -> list[int]:
-        replies = self._wire.call([("GETRANGE", self._keys.shopper(shopper_name(name)), 1, 8) for name in clients])
+        replies = self.wire.call([("GETRANGE", self.keys.shopper(shopper_name(name)), 1, 8) for name in clients])
         return [int.from_bytes(reply, "little", signed=True) if reply else -1 for reply in replies]  # type: ignore[arg-type]
 
 
