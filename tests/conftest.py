@@ -1,7 +1,9 @@
 """Servers for tests that need real ones, a place of its own for each test, and what pytest's last line says.
 
-A server that does not start is a failure, never a skip. Only Kafka may be absent: without its jars or Java the tests
-that use it are deselected, and the last line says so; with HEADRACE_REQUIRE_KAFKA=1 the run fails at once instead.
+A server that does not start is a failure, never a skip. A test that needs a broker runs on each of `BROKERS`; one that
+is for some of them only says `@pytest.mark.parametrize("broker", ["apache"], indirect=True)`. Only Apache Kafka may be
+absent: without its jars or Java the tests on it are deselected, and the last line says so; with
+HEADRACE_REQUIRE_KAFKA=1 the run fails at once instead.
 """
 
 import os
@@ -14,7 +16,9 @@ from uuid import uuid4
 
 import pytest
 
+from broker_clients import Broker
 from headrace.local import kafka as local_kafka
+from headrace.local.broker.process import LocalBroker
 from headrace.local.kafka import LocalKafka
 from headrace.local.valkey import LocalValkey
 
@@ -22,10 +26,11 @@ ROOT = Path(__file__).parent.parent
 BENCH = ROOT / "tests" / "bench"
 JARS = Path(os.environ.get("HEADRACE_KAFKA_JARS") or ROOT.parent / "shared" / "kafka" / "lib")
 KAFKA_MISSING = local_kafka.missing(JARS)
-KAFKA_FIXTURES = {"kafka", "new_kafka"}
+BROKERS = ("embedded", "apache")
+NAMES = {"embedded": "Embedded broker", "apache": "Kafka"}
 VALKEY_FIXTURES = {"valkey", "new_valkey"}
 
-asked_for: dict[str, int] = {"Kafka": 0, "Valkey": 0}
+asked_for: dict[str, int] = {"Valkey": 0, "Embedded broker": 0, "Kafka": 0}
 deselected: list[pytest.Item] = []
 versions: dict[str, str] = {}
 
@@ -41,16 +46,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselects what needs Kafka where Kafka cannot run, and counts what needs which server."""
     kept = []
     for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if KAFKA_MISSING and fixtures & KAFKA_FIXTURES:
+        brokers = brokers_of(item)
+        if KAFKA_MISSING and "apache" in brokers:
             deselected.append(item)
             continue
-        asked_for["Kafka"] += bool(fixtures & KAFKA_FIXTURES)
-        asked_for["Valkey"] += bool(fixtures & VALKEY_FIXTURES)
+        for broker in brokers:
+            asked_for[NAMES[broker]] += 1
+        asked_for["Valkey"] += bool(set(getattr(item, "fixturenames", ())) & VALKEY_FIXTURES)
         kept.append(item)
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = kept
+
+
+def brokers_of(item: pytest.Item) -> set[str]:
+    """The brokers that a test needs."""
+    chosen = getattr(item, "callspec", None)
+    named = {f"{name}_broker" for name in BROKERS} & set(getattr(item, "fixturenames", ()))
+    found = {name.removesuffix("_broker") for name in named}
+    return found | ({chosen.params["broker"]} if chosen and "broker" in chosen.params else set())
 
 
 @pytest.hookimpl(trylast=True)
@@ -59,10 +73,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or config.option.collectonly or config.option.help:
         return
-    for name in ("Valkey", "Kafka"):
+    for name, count in asked_for.items():
         if versions.get(name):
-            reporter.write_line(f"{name} {versions[name]}: tested, {asked_for[name]} tests", green=True)
-        elif name == "Valkey" or not deselected:
+            reporter.write_line(f"{name} {versions[name]}: tested, {count} tests", green=True)
+        elif name != "Kafka" or not deselected:
             reporter.write_line(f"{name}: no test of this run asked for it")
     if deselected:
         reporter.write_line(
@@ -79,17 +93,38 @@ def servers_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def kafka(servers_folder: Path) -> Iterator[LocalKafka]:
-    """One Apache Kafka node for the whole run. Whoever kills it starts it again; else take `new_kafka`."""
+def embedded_broker(servers_folder: Path) -> Iterator[Broker]:
+    """One embedded broker for the whole run."""
     with ExitStack() as ending:
-        yield start_kafka(servers_folder, ending)
+        yield start_broker("embedded", servers_folder, ending)
+
+
+@pytest.fixture(scope="session")
+def apache_broker(servers_folder: Path) -> Iterator[Broker]:
+    """One Apache Kafka node for the whole run."""
+    with ExitStack() as ending:
+        yield start_broker("apache", servers_folder, ending)
+
+
+@pytest.fixture(params=["apache"])
+def broker(request: pytest.FixtureRequest) -> str:
+    """Which broker a test is on. (Not a parameter of the session's fixtures: pytest would sort all tests by it.)"""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
-def new_kafka(servers_folder: Path) -> Iterator[Callable[[], LocalKafka]]:
-    """A factory of fresh, running Kafka nodes; they end with the test."""
+def kafka(request: pytest.FixtureRequest, broker: str) -> Broker:
+    """A broker that runs the whole session. Whoever kills it starts it again; else take `new_kafka`."""
+    found: Broker = request.getfixturevalue(f"{broker}_broker")
+    return found
+
+
+@pytest.fixture
+def new_kafka(broker: str, servers_folder: Path) -> Iterator[Callable[[], Broker]]:
+    """A factory of fresh, running brokers; they end with the test."""
     with ExitStack() as ending:
-        yield lambda: start_kafka(servers_folder, ending)
+        yield lambda: start_broker(broker, servers_folder, ending)
 
 
 @pytest.fixture(scope="session")
@@ -127,12 +162,12 @@ def topic_suffix() -> str:
     return uuid4().hex[:12]
 
 
-def start_kafka(folder: Path, ending: ExitStack) -> LocalKafka:
-    """A running Kafka node in a folder of its own; `ending` ends it and removes the folder."""
+def start_broker(name: str, folder: Path, ending: ExitStack) -> Broker:
+    """A running broker in a folder of its own; `ending` ends it and removes the folder."""
     home = Path(tempfile.mkdtemp(prefix="k", dir=folder))
-    server = LocalKafka(home, JARS)
+    server = LocalBroker(home) if name == "embedded" else LocalKafka(home, JARS)
     server.start()
-    versions["Kafka"] = server.version
+    versions[NAMES[name]] = server.version
     ending.callback(shutil.rmtree, home, ignore_errors=True)
     ending.callback(server.kill)  # nobody reads its data again: no need to wait for an orderly end
     return server

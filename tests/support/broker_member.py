@@ -1,0 +1,138 @@
+"""A member of a consumer group as a process of its own: `broker_member.py CLIENT BOOTSTRAP TOPIC GROUP`.
+
+It says on stdout, a line of JSON each, what was assigned to it ({"assigned": [0, 1]}) and what it read
+({"read": [partition, offset, value]}), commits after each batch, and leaves at SIGTERM.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+from contextlib import closing
+from typing import Any
+
+import confluent_kafka as ck
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from kafka import ConsumerRebalanceListener as KafkaPythonListener
+from kafka import KafkaConsumer
+
+SESSION_MS = 3_000
+HEARTBEAT_MS = 500
+
+
+class Running:
+    """True until SIGTERM."""
+
+    def __init__(self) -> None:
+        self.on = True
+        signal.signal(signal.SIGTERM, self._end)
+
+    def _end(self, *_: Any) -> None:
+        self.on = False
+
+
+def say(**told: Any) -> None:
+    """A line."""
+    print(json.dumps(told), flush=True)
+
+
+def say_read(partition: int, offset: int, value: bytes) -> None:
+    """A record was read."""
+    say(read=[partition, offset, value.decode()])
+
+
+def kafka_python(bootstrap: str, topic: str, group: str, running: Running) -> None:
+    """A member by kafka-python."""
+
+    class Listener(KafkaPythonListener):  # type: ignore[misc]
+        def on_partitions_assigned(self, assigned: Any) -> None:
+            say(assigned=sorted(place.partition for place in assigned))
+
+        def on_partitions_revoked(self, revoked: Any) -> None:
+            pass
+
+    consumer: Any = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=SESSION_MS,
+        heartbeat_interval_ms=HEARTBEAT_MS,
+    )
+    with closing(consumer):
+        consumer.subscribe([topic], listener=Listener())
+        while running.on:
+            polled = consumer.poll(timeout_ms=200)
+            for records in polled.values():
+                for one in records:
+                    say_read(one.partition, one.offset, one.value)
+            if polled:
+                consumer.commit()
+
+
+async def aiokafka(bootstrap: str, topic: str, group: str, running: Running) -> None:
+    """A member by aiokafka."""
+
+    class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+        async def on_partitions_assigned(self, assigned: Any) -> None:
+            say(assigned=sorted(place.partition for place in assigned))
+
+        async def on_partitions_revoked(self, revoked: Any) -> None:
+            pass
+
+    consumer: Any = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=SESSION_MS,
+        heartbeat_interval_ms=HEARTBEAT_MS,
+    )
+    consumer.subscribe([topic], listener=Listener())
+    await consumer.start()
+    try:
+        while running.on:
+            polled = await consumer.getmany(timeout_ms=200)
+            for records in polled.values():
+                for one in records:
+                    say_read(one.partition, one.offset, one.value)
+            if polled:
+                await consumer.commit()
+    finally:
+        await consumer.stop()
+
+
+def confluent(bootstrap: str, topic: str, group: str, running: Running) -> None:
+    """A member by confluent-kafka."""
+    settings = {
+        "bootstrap.servers": bootstrap,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "session.timeout.ms": SESSION_MS,
+        "heartbeat.interval.ms": HEARTBEAT_MS,
+    }
+    consumer: Any = ck.Consumer(settings)
+    with closing(consumer):
+        consumer.subscribe(
+            [topic], on_assign=lambda _, places: say(assigned=sorted(place.partition for place in places))
+        )
+        while running.on:
+            polled = [one for one in consumer.consume(500, timeout=0.2) if not one.error()]
+            for one in polled:
+                say_read(one.partition(), one.offset(), one.value())
+            if polled:
+                consumer.commit(asynchronous=False)
+
+
+def main(client: str, bootstrap: str, topic: str, group: str) -> None:
+    """Runs until SIGTERM."""
+    running = Running()
+    if client == "aiokafka":
+        asyncio.run(aiokafka(bootstrap, topic, group, running))
+    else:
+        {"kafka-python": kafka_python, "confluent-kafka": confluent}[client](bootstrap, topic, group, running)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
