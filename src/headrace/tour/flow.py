@@ -52,7 +52,7 @@ class Flow:
     fold: Fold = field(default_factory=Fold)
     done: int = 0
     _made: int = 0
-    _waiting: list[tuple[int, int, ShopperEvent]] = field(default_factory=list)
+    _waiting: list[tuple[int, int, str, ShopperEvent]] = field(default_factory=list)
 
     def step(self) -> None:
         """One search: its list is scored, folded into the quality, shown, and what follows waits for its time."""
@@ -63,6 +63,7 @@ class Flow:
         self.fold.take(
             ServedList(
                 shopper=search.client_id,
+                text=search.text,
                 items=tuple(item.item_id for item in items),
                 scores=np.array(said["scores"], dtype=np.float64),
                 student=np.array([self.student[search.text][item.item_id] for item in items]),
@@ -72,7 +73,7 @@ class Flow:
         )
         shown = [items[place].item_id for place in said["order"][:SHOWN]]
         for event in events_of(search, shown, self.shoppers.acts(search, shown)):
-            heapq.heappush(self._waiting, (event.at_ms, self._made, event))
+            heapq.heappush(self._waiting, (event.at_ms, self._made, search.text, event))
             self._made += 1
         self.done += 1
         if self.done % 8 == 0:
@@ -86,10 +87,10 @@ class Flow:
     def _send_until(self, now_ms: int | None) -> None:
         due: list[ShopperEvent] = []
         while self._waiting and (now_ms is None or self._waiting[0][0] <= now_ms):
-            event = heapq.heappop(self._waiting)[2]
+            _, _, text, event = heapq.heappop(self._waiting)
             due.append(event)
             if isinstance(event, Click):
-                self.fold.click(event.item_id)
+                self.fold.click(text, event.item_id)
         self.log.send(due)
         self.log.settle(wait=False)
 

@@ -33,6 +33,7 @@ def terminal(found: Quality) -> list[str]:
         for column, value in enumerate(curves[name][columns]):
             line = round((high - value) / (high - low) * (LINES - 1))
             cells[line][column] = f"<{COLOURS[name]}>{SIGNS[name]}</>"
+    axis = f"        mean of {WINDOW} lists, up to {count:,} simulated searches; | tastes have half drifted"
     drift = int(np.searchsorted(found.places[columns], found.drifts))
     lines = []
     for number, row in enumerate(cells):
@@ -40,7 +41,7 @@ def terminal(found: Quality) -> list[str]:
         if drift < len(row) and row[drift] == " ":
             row[drift] = "|"
         lines.append(f"  {value:.2f} " + "".join(row).rstrip())
-    return lines
+    return [*lines, axis]
 
 
 def png(found: Quality, file: Path, seed: int) -> None:
@@ -55,7 +56,8 @@ def png(found: Quality, file: Path, seed: int) -> None:
         ahead = found.whole.mean[name]
         width = 2.4 if name == SERVED else 1.4
         label = f"{name}: {ahead.mean:.3f} [{ahead.low:.3f}, {ahead.high:.3f}]"
-        axes.plot(found.places, values, label=label, linewidth=width, color=_INKS[name])
+        first = min(WINDOW, len(values)) - 1
+        axes.plot(found.places[first:], values[first:], label=label, linewidth=width, color=_INKS[name])
     new = [at for at in range(1, len(found.versions)) if found.versions[at] != found.versions[at - 1]]
     axes.plot(found.places[new], np.full(len(new), 0.01), "^", color="grey", markersize=5, clip_on=False,
               transform=axes.get_xaxis_transform(), label="a new head serves")  # fmt: skip
@@ -64,7 +66,7 @@ def png(found: Quality, file: Path, seed: int) -> None:
                   va="top")  # fmt: skip
     axes.set(xlabel="simulated searches", ylabel=f"nDCG@10, mean of the last {WINDOW} lists")
     axes.set_title(f"The tour, seed {seed}: simulated shoppers; each list scored before its clicks", fontsize=10)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8, frameon=False)
     axes.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(file)

@@ -30,6 +30,7 @@ class ServedList:
 
     Attributes:
         shopper: who searched.
+        text: for what.
         items: [B], as the first stage gave them.
         scores: [B], as they were served.
         student: [B], the frozen student's.
@@ -38,6 +39,7 @@ class ServedList:
     """
 
     shopper: str
+    text: str
     items: tuple[str, ...]
     scores: Doubles
     student: Doubles
@@ -47,7 +49,9 @@ class ServedList:
 
 @dataclass(slots=True)
 class Fold:
-    """Lists and clicks in the order they happened: popularity is what was clicked before a list was asked for.
+    """Lists and clicks in the order they happened.
+
+    Popularity is what was clicked for the same query before the list was asked for.
 
     Attributes:
         values: name -> nDCG@10 of each counted list.
@@ -61,7 +65,7 @@ class Fold:
     versions: list[str] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     served: int = 0
-    _clicks: Counter[str] = field(default_factory=Counter)
+    _clicks: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def take(self, one: ServedList) -> None:
         """A list was served; one in which nothing is worth anything to the shopper is not counted."""
@@ -69,7 +73,7 @@ class Fold:
         if not one.gains.max(initial=0.0) > 0:
             return
         count = len(one.items)
-        clicks = np.array([self._clicks[item] for item in one.items], dtype=np.float64)
+        clicks = np.array([self._clicks[one.text, item] for item in one.items], dtype=np.float64)
         orders = (one.scores, -np.arange(count, dtype=np.float64), clicks, one.student)
         for name, scores in zip(NAMES, orders, strict=True):
             self.values[name].append(ndcg(scores, one.gains))
@@ -77,9 +81,9 @@ class Fold:
         self.versions.append(one.version)
         self.places.append(self.served - 1)
 
-    def click(self, item: str) -> None:
-        """An item was clicked."""
-        self._clicks[item] += 1
+    def click(self, text: str, item: str) -> None:
+        """An item was clicked for a query."""
+        self._clicks[text, item] += 1
 
 
 @dataclass(frozen=True, slots=True)
