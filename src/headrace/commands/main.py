@@ -112,7 +112,7 @@ class Verbs(click.Group):
             raise fault from error
         assert isinstance(command, click.Command)
         command.name = cmd_name
-        _teach(command)
+        _teach(command, f"HEADRACE_{cmd_name}")
         return command
 
     def resolve_command(
@@ -154,15 +154,21 @@ def _missing_extra(error: ModuleNotFoundError, verb: str) -> click.ClickExceptio
     )
 
 
-def _teach(command: click.Command) -> None:
-    """Lets the help of a verb, and of its own verbs, name each flag's environment variable and show its example."""
+def _teach(command: click.Command, path: str) -> None:
+    """Lets the help of a verb, and of its own verbs, name each flag's environment variable and show its example.
+
+    click names a variable after the parameter of the function; where the flag is called otherwise, it is the flag's.
+    """
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             parameter.show_envvar = True
+            flag = next(name for name in parameter.opts if name.startswith("--"))
+            if parameter.envvar is None:
+                parameter.envvar = f"{path}_{flag.lstrip('-')}".replace("-", "_").upper()
     command.help = _example_as_written(command.help)
     if isinstance(command, click.Group):
-        for below in command.commands.values():
-            _teach(below)
+        for name, below in command.commands.items():
+            _teach(below, f"{path}_{name}")
             # click would cut this line of the table of verbs after 45 letters.
             below.short_help = below.help.partition("\n\n")[0].replace("\n", " ") if below.help else None
 
