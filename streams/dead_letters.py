@@ -124,13 +124,14 @@ class Redriven:
     headers: Headers
 
 
-def dead_letter(topic: str, record: Record, error: BadEvent) -> DeadLetter:
+def dead_letter(topic: str, record: Record, error: BadEvent, into: str = "") -> DeadLetter:
     """The letter for a record of a topic that could not be used: key and bytes as they were.
 
     Args:
         topic: where the record lies.
         record: the record.
         error: why it cannot be used; TooLate goes to ``<topic>.late``, all others to ``<topic>.dlq``.
+        into: the topic in whose place that of the letters is looked for; that topic itself if not given.
     """
     said = {
         "x-origin-topic": topic,
@@ -143,7 +144,9 @@ def dead_letter(topic: str, record: Record, error: BadEvent) -> DeadLetter:
         "x-error-detail": error.detail[:_DETAIL_CHARS],
     }
     headers = tuple((name, text.encode("utf-8", "backslashreplace")) for name, text in said.items())
-    return DeadLetter(topic + (LATE if isinstance(error, TooLate) else DEAD), record.key, record.value, headers)
+    return DeadLetter(
+        (into or topic) + (LATE if isinstance(error, TooLate) else DEAD), record.key, record.value, headers
+    )
 
 
 def note_record(note: Note) -> tuple[bytes, bytes, Headers]:

@@ -22,10 +22,11 @@ class Rejections:
     Args:
         bootstrap: brokers, HOST:PORT separated by commas.
         topic: whose records are rejected.
+        into: the topic beside whose letters they go; that topic itself if not given.
     """
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        self._bootstrap, self._topic = bootstrap, topic
+    def __init__(self, bootstrap: str, topic: str, into: str = "") -> None:
+        self._bootstrap, self._topic, self._into = bootstrap, topic, into or topic
         self._producer: Any = None
 
     def __call__(self, rejected: Sequence[Rejected]) -> None:
@@ -36,14 +37,16 @@ class Rejections:
         """
         try:
             producer = self._open()
-            sent = [self._send(producer, dead_letter(self._topic, record, error)) for record, error in rejected]
+            sent = [
+                self._send(producer, dead_letter(self._topic, record, error, self._into)) for record, error in rejected
+            ]
             producer.flush(timeout=_TIMEOUT_S)
             for future in sent:
                 future.get(timeout=_TIMEOUT_S)
         except KafkaError as error:
             self.close()
             raise StoreUnavailable(
-                f"{len(rejected)} records cannot be put into {self._topic}.dlq or .late ({error}); is the topic there?"
+                f"{len(rejected)} records cannot be put into {self._into}.dlq or .late ({error}); is the topic there?"
                 " `headrace topics create` makes it."
             ) from error
 

@@ -1,5 +1,6 @@
 """Writes records into a topic, in their order, each where its key belongs, and says when they are safe."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -49,11 +50,20 @@ class TopicWriter:
         """Ends its connection; what was not flushed may or may not be written."""
         self._producer.close(timeout=_SEND_S if kind is None else 1)
 
-    def send(self, key: bytes, value: bytes | None, timestamp_ms: int) -> None:
+    def send(
+        self, key: bytes, value: bytes | None, timestamp_ms: int, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         """Begins to write a record with this Kafka timestamp; ``flush`` says when it is safe."""
         partition = partition_of(key, self._partitions, self._partitioner)
         self._waiting.append(
-            self._producer.send(self._topic, key=key, value=value, partition=partition, timestamp_ms=timestamp_ms)
+            self._producer.send(
+                self._topic,
+                key=key,
+                value=value,
+                partition=partition,
+                timestamp_ms=timestamp_ms,
+                headers=list(headers),
+            )
         )
 
     def flush(self) -> None:

@@ -1,10 +1,10 @@
-"""Put the events (or the catalogue items) of a file into their topic."""
+"""Put the events (or the catalogue items) of a file, or of other topics, into their topic."""
 
 import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,25 +15,20 @@ import msgspec
 
 from headrace import BadEvent
 from headrace.commands.brokers import speaking_to
-from headrace.commands.options import bootstrap_servers
+from headrace.commands.import_target import import_target
+from headrace.commands.import_topics import Asked, import_topics
+from headrace.commands.options import bootstrap_servers, servers_of
 from headrace.streams.columns import EVENT_FIELDS, ITEM_FIELDS, UNITS, Columns, Content, columns_of
 from headrace.streams.dead_letters import escaped_text
-from headrace.streams.events import EventLimits, ItemChanged, admit, decode, decode_item
 from headrace.streams.files import lines_of, parquet_columns, parquet_rows
-from headrace.streams.partitioners import Partitioner
+from headrace.streams.imports import LIMITS, placed, record_of
 from headrace.streams.topic_writer import TopicWriter
-from headrace.streams.topics import EVENTS, ITEMS, admin_of, find_topics
-from headrace.streams.ubi import refusal
+from headrace.streams.topics import EVENTS, ITEMS
 
 _FLUSH_ROWS: Final = 5_000
 _SHOWN: Final = 10
-_LIMITS: Final = EventLimits()
 _KEPT_BYTES: Final = 1_000
 """Of a line that is too long, this much is kept beside the reason."""
-
-
-class _Named(msgspec.Struct):
-    item_id: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +73,14 @@ class Import:
         try:
             if isinstance(row.made, BadEvent):
                 raise row.made
-            key, at_ms = self._place(row.made)
+            # An import's Kafka timestamp is the event's own time, so nothing is late; a future is one to our clock.
+            where = placed(self.content, row.made, self.now_ms)
         except BadEvent as error:
             self._refuse(row, error)
         else:
             self.sent += 1
             if self.writer:
-                self.writer.send(key, row.made, at_ms)
+                self.writer.send(where.key, row.made, where.at_ms)
         if row.number - self.safe >= _FLUSH_ROWS:
             self.settle(row.number)
 
@@ -95,22 +91,6 @@ class Import:
         if self.rejected:
             self.rejected.flush()
         self.safe = number
-
-    def _place(self, value: bytes) -> tuple[bytes, int]:
-        """(key, time) of a record."""
-        if self.content == "events":
-            event = decode(value, _LIMITS)
-            # An import's Kafka timestamp is the event's own time, so nothing is late; a future is one to our clock.
-            admit(event, min(event.at_ms, self.now_ms), _LIMITS)
-            return event.client_id.encode(), event.at_ms
-        try:
-            named = msgspec.json.decode(value, type=_Named).item_id
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise refusal(error, value) from None
-        key = b"" if named is None else str(named)[:1_000].encode()
-        item = decode_item(key, value, self.now_ms, _LIMITS)
-        assert isinstance(item, ItemChanged)  # only a record without a value removes one
-        return key, item.at_ms
 
     def _refuse(self, row: Row, error: BadEvent) -> None:
         self.refused[error.reason, error.field] += 1
@@ -124,7 +104,23 @@ class Import:
 
 @click.command
 @bootstrap_servers
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--from-topic",
+    "names",
+    multiple=True,
+    metavar="TOPIC",
+    help="Copy this topic instead of a file; may be given again: UBI queries and events in two topics are read as one.",
+)
+@click.option(
+    "--from-bootstrap-servers",
+    "servers",
+    default=None,
+    callback=lambda ctx, parameter, value: value and servers_of(ctx, parameter, value),
+    metavar="HOST:PORT,...",
+    help="The brokers of --from-topic, if they are others.",
+)
+@click.option("--follow", is_flag=True, help="With --from-topic: go on at the end until stopped.")
 @click.option("--items", is_flag=True, help="The rows are catalogue items, not events.")
 @click.option("--topic", default=None, help=f"Where they go; if not given, {EVENTS}, with --items {ITEMS}.")
 @click.option(
@@ -145,40 +141,87 @@ class Import:
 )
 @click.option("--skip", type=click.IntRange(0), default=0, help="Rows to leave out: those of an import that broke off.")
 @click.option("--dry-run", is_flag=True, help="Read and judge everything, send nothing.")
-def command(file: Path, bootstrap_servers: str, skip: int, dry_run: bool, **flags: Any) -> None:
-    r"""Put the events (or the catalogue items) of FILE into their topic: JSON lines, also .gz, or .parquet.
+def command(
+    file: Path | None, names: tuple[str, ...], servers: str | None, bootstrap_servers: str, **flags: Any
+) -> None:
+    r"""Put the events (or catalogue items) of FILE, JSON lines, also .gz, or .parquet, or of other topics into theirs.
 
     Each record is keyed by its shopper (an item by its id), and its Kafka timestamp is the time of the event: however
-    old it is, it is not too late. Rows that make no record go to FILE.rejected.jsonl with the reason, and the command
-    ends with 1.
+    old it is, it is not too late. The command ends with 1 when a row or record makes none: of a file these go to
+    FILE.rejected.jsonl with the reason, of topics to the dead letters (`headrace dlq list`).
+
+    Other topics hold UBI records as JSON, under any key and in any number of partitions. They are copied up to their
+    end, in the order of the events' times, each record once: whenever the command breaks off, the same command goes
+    on, and when it is called again later it takes what came since.
 
     Example:
       headrace import --items items.jsonl
       headrace import clicks.parquet --map client_id=user --map object_id=sku --map timestamp=ts \
           --set action_name=click --timestamp-unit s
+      headrace import --from-topic ubi_queries --from-topic ubi_events
     """
     content: Content = "items" if flags["items"] else "events"
     topic = flags["topic"] or (ITEMS if content == "items" else EVENTS)
     try:
         columns = columns_of(content, flags["maps"], flags["constants"], flags["timestamp_unit"])
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+    partitioner, dry_run = flags["partitioner"], flags["dry_run"]
+    _check_usage(file, names, servers, flags)
+    if file is None:
+        asked = Asked(
+            names,
+            servers or bootstrap_servers,
+            flags["follow"],
+            content,
+            columns,
+            topic,
+            bootstrap_servers,
+            partitioner,
+            dry_run,
+        )
+        refused = import_topics(asked)
+    else:
+        refused = _import_file(file, columns, content, topic, None if dry_run else bootstrap_servers, flags)
+    if refused:
+        sys.exit(1)
+
+
+def _check_usage(file: Path | None, names: tuple[str, ...], servers: str | None, flags: Mapping[str, Any]) -> None:
+    """Raises click.UsageError for flags that say two things, or nothing."""
+    if (file is None) == (not names):
+        raise click.UsageError("give a FILE or --from-topic, one of them")
+    if file is not None and (servers or flags["follow"]):
+        raise click.UsageError("--from-bootstrap-servers and --follow belong to --from-topic")
+    if file is None and flags["skip"]:
+        raise click.UsageError("--skip belongs to a FILE: an import from topics goes on by itself")
+    if flags["follow"] and flags["dry_run"]:
+        raise click.UsageError("--dry-run looks at what is there: it follows nothing")
+
+
+def _import_file(
+    file: Path, columns: Columns, content: Content, topic: str, bootstrap: str | None, flags: Mapping[str, Any]
+) -> bool:
+    """Imports a file, or only looks at it where no brokers are given; whether some rows were refused."""
+    skip, now_ms = flags["skip"], time.time_ns() // 1_000_000
+    try:
         rows, size = _rows(file, columns)
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
     kept = file.with_name(file.name + ".rejected.jsonl")
-    if kept.exists() and not (skip or dry_run):
+    if kept.exists() and not skip and bootstrap is not None:
         raise click.ClickException(f"{kept} is there from an earlier import: move it away first.")
     with ExitStack() as ending:
-        now_ms = time.time_ns() // 1_000_000
-        if dry_run:
+        if bootstrap is None:
             going = Import(content, now_ms, None, None, skip)
         else:
-            ending.enter_context(speaking_to(bootstrap_servers))
-            writer = ending.enter_context(_writer(bootstrap_servers, topic, flags["partitioner"]))
+            ending.enter_context(speaking_to(bootstrap))
+            found = import_target(bootstrap, topic)
+            writer = ending.enter_context(TopicWriter(bootstrap, topic, found.partitions, flags["partitioner"]))
             going = Import(content, now_ms, writer, ending.enter_context(kept.open("ab")), skip)
         ending.callback(_report, going, topic, kept)
         _run(going, _readable(rows, file.name), size, file.name)
-    if going.refused:
-        sys.exit(1)
+    return bool(going.refused)
 
 
 def _run(going: Import, rows: Iterator[Row], size: int, name: str) -> None:
@@ -235,10 +278,10 @@ def _parquet_rows(file: Path, columns: Columns, wanted: list[str] | None) -> Ite
 
 def _json_rows(file: Path, columns: Columns) -> Iterator[Row]:
     before = 0
-    for line in lines_of(file, _LIMITS.record_bytes):
+    for line in lines_of(file, LIMITS.record_bytes):
         grown, before = line.at - before, line.at
         if line.size > len(line.data):
-            error = BadEvent("", "too_large", f"{line.size} bytes, at most {_LIMITS.record_bytes}")
+            error = BadEvent("", "too_large", f"{line.size} bytes, at most {LIMITS.record_bytes}")
             yield Row(line.number, error, line.data[:_KEPT_BYTES], grown)
         else:
             yield Row(line.number, _record(line.data, columns), line.data, grown)
@@ -246,36 +289,10 @@ def _json_rows(file: Path, columns: Columns) -> Iterator[Row]:
 
 def _record(data: bytes, columns: Columns) -> bytes | BadEvent:
     """The record that one line of JSON makes."""
-    if columns.verbatim:
-        return data
     try:
-        return columns.record(msgspec.json.decode(data, type=dict[str, Any]))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return refusal(error, data)
+        return record_of(data, columns)
     except BadEvent as error:
         return error
-
-
-def _writer(bootstrap: str, topic: str, partitioner: Partitioner) -> TopicWriter:
-    """The writer to a topic that keeps old records.
-
-    Raises:
-        click.ClickException: there is no such topic, or it does not take records with their own time.
-    """
-    with admin_of(bootstrap) as admin:
-        found = find_topics(admin, [topic]).get(topic)
-    if found is None:
-        raise click.ClickException(f"There is no topic {topic}. `headrace topics create` makes it.")
-    settings = found.settings
-    if settings.get("message.timestamp.type") != "CreateTime":
-        raise click.ClickException(f"{topic} overwrites timestamps: set message.timestamp.type=CreateTime first.")
-    if settings.get("cleanup.policy") != "compact" and settings.get("retention.ms") != "-1":
-        click.echo(
-            f"Warning: {topic} forgets records older than {settings.get('retention.ms')} ms by their own time:"
-            " older rows of this file will be deleted soon. Set retention.ms=-1 to keep them.",
-            err=True,
-        )
-    return TopicWriter(bootstrap, topic, found.partitions, partitioner)
 
 
 def _report(going: Import, topic: str, kept: Path) -> None:
