@@ -58,14 +58,17 @@ def test_a_wrong_setting_fails_with_the_server_s_own_words(tmp_path: Path) -> No
     assert server.pid is None
 
 
-def test_a_long_folder_name_does_not_matter(tmp_path: Path) -> None:
-    server = LocalValkey(tmp_path / ("x" * 120))
+@pytest.mark.parametrize("name", ["x" * 120, 'My "shop"'])
+def test_the_folder_s_name_does_not_matter(tmp_path: Path, name: str) -> None:
+    server = LocalValkey(tmp_path / name)
     server.start()
     try:
-        with redis.Redis(unix_socket_path=server.socket) as client:
-            assert client.ping()
+        for url in (server.url, server.socket_url):
+            with redis.Redis.from_url(url) as client:
+                assert client.ping()
     finally:
         server.kill()
+    assert (tmp_path / name / "appendonlydir").is_dir()
 
 
 def test_survives_the_thread_that_started_it(new_valkey: Callable[..., LocalValkey]) -> None:

@@ -3,9 +3,8 @@
 There is no password and no replica. Production runs a Redis >= 7.2 or Valkey of its own.
 """
 
-import shutil
+import os
 import socket
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,8 +22,8 @@ class LocalValkey:
 
     Attributes:
         url: ``redis://127.0.0.1:PORT/0``; the same after every start.
-        socket: the path of its unix socket.
-        socket_url: the same as a URL, ``unix:///...``.
+        socket: the path of its unix socket; "" where the folder's own path is too long to hold one.
+        socket_url: the same as a URL, ``unix:///...``; without a socket it is ``url``.
         data: the folder it runs in; ``appendonlydir`` is below it.
     """
 
@@ -41,11 +40,9 @@ class LocalValkey:
         self._port = port or free_port()
         self.url = f"redis://127.0.0.1:{self._port}/0"
         self.socket = str(self.data / "valkey.sock")
-        self._aside: Path | None = None
-        if len(self.socket) > _SOCKET_PATH_BYTES:
-            self._aside = Path(tempfile.mkdtemp(prefix="hr-"))
-            self.socket = str(self._aside / "valkey.sock")
-        self.socket_url = f"unix://{self.socket}"
+        if len(os.fsencode(self.socket)) > _SOCKET_PATH_BYTES:
+            self.socket = ""  # rather than a socket in another folder, which a kill would leave behind
+        self.socket_url = f"unix://{self.socket}" if self.socket else self.url
         self._settings = self.data / "valkey.conf"
         self._config = _SETTINGS | {key.replace("_", "-"): value for key, value in (config or {}).items()}
         self._child = Child("Valkey", [str(_binary()), str(self._settings)], self.data / "valkey.log")
@@ -71,33 +68,20 @@ class LocalValkey:
         """
         if self.pid is not None:
             return
-        Path(self.socket).unlink(missing_ok=True)  # left behind by a kill
-        if self._aside is not None:
-            self._aside.mkdir(mode=0o700, exist_ok=True)
-        lines = {
-            "bind": "127.0.0.1",
-            "port": str(self._port),
-            "unixsocket": self.socket,
-            "unixsocketperm": "700",
-            "dir": str(self.data),
-        } | self._config
+        lines = {"bind": "127.0.0.1", "port": str(self._port), "dir": _quoted(self.data)} | self._config
+        if self.socket:
+            Path(self.socket).unlink(missing_ok=True)  # left behind by a kill
+            lines |= {"unixsocket": _quoted(Path(self.socket)), "unixsocketperm": "700"}
         self._settings.write_text("".join(f"{key} {value}\n" for key, value in lines.items()))
         self._child.start(self._answers, timeout_s)
 
     def stop(self) -> None:
         """Shuts the server down in order (SIGTERM): everything written is on disk."""
         self._child.stop()
-        self._tidy()
 
     def kill(self) -> None:
         """Ends the server at once (SIGKILL). What the system had taken over survives; a power cut is not this."""
         self._child.kill()
-        self._tidy()
-
-    def _tidy(self) -> None:
-        """Nothing stays outside the folder; a socket that was killed would."""
-        if self._aside is not None:
-            shutil.rmtree(self._aside, ignore_errors=True)
 
     def _answers(self) -> bool:
         try:
@@ -107,11 +91,18 @@ class LocalValkey:
 
     def _ask(self, command: bytes) -> bytes:
         """The first bytes of the answer to one inline command; enough for PING and INFO server."""
-        with socket.socket(socket.AF_UNIX) as connection:
+        family, address = (socket.AF_UNIX, self.socket) if self.socket else (socket.AF_INET, ("127.0.0.1", self._port))
+        with socket.socket(family) as connection:
             connection.settimeout(2.0)
-            connection.connect(self.socket)
+            connection.connect(address)
             connection.sendall(command + b"\r\n")
             return connection.recv(65536)
+
+
+def _quoted(path: Path) -> str:
+    """A path as valkey.conf takes it, with its spaces."""
+    text = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
 
 
 def _binary() -> Path:
