@@ -40,6 +40,8 @@ class OffsetRequests:
         refused = self._coordinator.may_commit(
             body.group_id, body.member_id, body.group_instance_id, body.generation_id_or_member_epoch
         )
+        if refused == Code.ILLEGAL_GENERATION and asked.version >= 9 and self._coordinator.group(body.group_id) is None:
+            refused = Code.GROUP_ID_NOT_FOUND  # what newer versions say of a group that nobody has joined
         topics = []
         for data in body.topics:
             parts = []

@@ -165,6 +165,7 @@ class RecordRequests:
         aborted: list[Any] | None = [] if asked.body.isolation_level else None
         try:
             target = self._target(asked, topic_asked, part)
+            records = target.read(part.fetch_offset, most_bytes, at_least_one)
         except Refusal as refusal:
             return response(
                 partition_index=part.partition,
@@ -173,14 +174,9 @@ class RecordRequests:
                 records=b"",
                 aborted_transactions=aborted,
             )
-        code, records = Code.NONE, b""
-        try:
-            records = target.read(part.fetch_offset, most_bytes, at_least_one)
-        except Refusal as refusal:
-            code = refusal.code
         return response(
             partition_index=part.partition,
-            error_code=code,
+            error_code=Code.NONE,
             high_watermark=target.next_offset,
             last_stable_offset=target.next_offset,
             log_start_offset=target.start_offset,
