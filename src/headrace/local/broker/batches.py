@@ -6,6 +6,7 @@ The records inside stay bytes; only a question about times looks into them. Pure
 import struct
 from dataclasses import dataclass
 
+from kafka.errors import UnsupportedCodecError
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.util import calc_crc32c
 
@@ -134,5 +135,14 @@ def stamped(records: bytes, base_offset: int, append_time_ms: int | None) -> byt
 
 
 def times(records: bytes) -> list[tuple[int, int]]:
-    """(offset, timestamp in ms) of each record of one batch."""
-    return [(record.offset, record.timestamp) for record in DefaultRecordBatch(records)]
+    """(offset, timestamp in ms) of each record of one batch.
+
+    Raises:
+        Refusal: the package that decompresses it is not installed, or what is in it are no records.
+    """
+    try:
+        return [(record.offset, record.timestamp) for record in DefaultRecordBatch(records)]
+    except UnsupportedCodecError as error:
+        raise Refusal(Code.UNSUPPORTED_COMPRESSION_TYPE, str(error)) from error
+    except Exception as error:  # a producer may compress what it likes, and each library fails in its own way
+        raise Refusal(Code.CORRUPT_MESSAGE, f"a batch's records cannot be read: {error!r}") from error
