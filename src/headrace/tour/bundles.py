@@ -21,17 +21,17 @@ GOLDEN_QUERY: Final = "a light for my bike"
 GOLDEN_TEXTS: Final = ("Rear light for bicycles, red", "Desk lamp with two arms", "Rain coat for children")
 
 
-def first_bundle(repository: Path, parts: Path) -> str:
-    """The version of a bundle of the student and of a head that has learned nothing; it is the champion then.
+def first_bundle(repository: Path, parts: Path, head: Head) -> str:
+    """The version of a bundle of the student and of a first head; it is the champion then.
 
     Args:
         repository: of the tour; made here.
         parts: a repository that holds the student part, verified.
+        head: the first one.
     """
     place = repository / "parts" / minilm.DIGEST
     place.parent.mkdir(parents=True)
     shutil.copytree(parts / "parts" / minilm.DIGEST, place)
-    head = Head.cold()
     golden = [*student_requests(Encoder(place), GOLDEN_QUERY, GOLDEN_TEXTS), *_golden(head)]
     named = {"student": minilm.DIGEST, "head": write_part(repository, "head", {HEAD_FILE: head.to_bytes()})}
     version = write_bundle(repository, named, golden, {"examples": 0})

@@ -10,6 +10,7 @@ from kafka import KafkaProducer
 from headrace.local.child import StartFailed
 from headrace.local.line import LocalLine
 from headrace.models.feature_names import INDEX
+from headrace.models.head import Head
 from headrace.streams.events import ItemChanged, encode
 from headrace.streams.topics import ITEMS
 from headrace.tour.bundles import first_bundle
@@ -22,8 +23,8 @@ POLL_MS: Final = 20
 WARM_S: Final = 60.0
 
 
-def open_line(line: LocalLine, shop: Shop, parts: Path, at_ms: int, doing: Callable[[str], None]) -> str:
-    """Starts everything; the version of the first bundle, whose head has learned nothing.
+def open_line(line: LocalLine, shop: Shop, parts: Path, at_ms: int, doing: Callable[[str], None], head: Head) -> str:
+    """Starts everything; the version of the first bundle.
 
     Args:
         line: not started.
@@ -31,12 +32,13 @@ def open_line(line: LocalLine, shop: Shop, parts: Path, at_ms: int, doing: Calla
         parts: a repository with the student part.
         at_ms: event time of the products.
         doing: told what happens.
+        head: the first one.
 
     Raises:
         StartFailed: with the end of the log of what did not come up.
     """
-    doing("making the first bundle: the student, and a head that has learned nothing")
-    version = first_bundle(line.repository, parts)
+    doing("making the first bundle")
+    version = first_bundle(line.repository, parts, head)
     line.start(lambda what: doing(f"starting {what}"))
     doing(f"writing {len(shop.products)} products")
     _send_products(line.bootstrap, shop, at_ms)

@@ -1,6 +1,7 @@
 """Plays the tour on a line: its acts one after the other, each shown as soon as it is over."""
 
 import time
+from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from headrace.tour import faults, screen
 from headrace.tour.acts import Events, Ranked, Tour, Why, moved
 from headrace.tour.bundles import read_head
 from headrace.tour.doors import Doors
+from headrace.tour.first_head import first_head
 from headrace.tour.flow import Flow, listed
 from headrace.tour.opening import open_line, warm
 from headrace.tour.playing import Playing, Stage
@@ -50,7 +52,7 @@ def play(line: LocalLine, shop: Shop, model: ClickModel, seed: int, parts: Path,
     """
     shoppers = Shoppers(shop, model, seed)
     began_s = time.monotonic()
-    first = open_line(line, shop, parts, model.start_ms, stage.doing)
+    first = open_line(line, shop, parts, model.start_ms, stage.doing, first_head())
     with ExitStack() as ending:
         doors = ending.enter_context(closing(Doors(line.serve_url, line.refresh_url)))
         stage.doing("reading item texts, encoding them")
@@ -58,7 +60,7 @@ def play(line: LocalLine, shop: Shop, model: ClickModel, seed: int, parts: Path,
         student = warm(doors, shop, texts, model.start_ms)
         log = ending.enter_context(closing(EventLog(line.bootstrap, EVENTS, line.redis_url, line.namespace)))
         flow = Flow(shop, shoppers, log, doors, student)
-        playing = Playing(line, shop, shoppers, log, doors, flow, stage, most_asked(shoppers))
+        playing = Playing(line, shop, shoppers, log, doors, flow, stage, shown_query(shoppers))
         stage.show(screen.opened(shop, model, time.monotonic() - began_s))
         return _acts(playing, first)
 
@@ -85,10 +87,10 @@ def _acts(playing: Playing, first: str) -> Tour:
     return Tour(events, killed, refused, swaps, found, _heads(flow, first))
 
 
-def most_asked(shoppers: Shoppers) -> str:
-    """The query that the simulated shoppers will ask most often."""
-    asked = [shoppers.search(number).text for number in range(shoppers.model.searches)]
-    return max(sorted(set(asked)), key=asked.count)
+def shown_query(shoppers: Shoppers) -> str:
+    """The query to show: one with many judged products that the simulated shoppers will ask often."""
+    asked = Counter(shoppers.search(number).text for number in range(shoppers.model.searches))
+    return max(shoppers.queries, key=lambda query: asked[query.text] * len(query.grades)).text
 
 
 def _events(playing: Playing, before: Ranked, first: str) -> Events:
