@@ -106,7 +106,7 @@ def apache_broker(servers_folder: Path) -> Iterator[Broker]:
         yield start_broker("apache", servers_folder, ending)
 
 
-@pytest.fixture(params=["apache"])
+@pytest.fixture(params=BROKERS)
 def broker(request: pytest.FixtureRequest) -> str:
     """Which broker a test is on. (Not a parameter of the session's fixtures: pytest would sort all tests by it.)"""
     name: str = request.param

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from broker_clients import Broker
 from consumer_worker import STAGES
-from headrace.local.kafka import LocalKafka
 from headrace.local.valkey import LocalValkey
 from kills import kill_consumers, kill_valkey, new_stage
 
@@ -14,7 +14,7 @@ from kills import kill_consumers, kill_valkey, new_stage
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("driver", ["bulk", "live"])
 def test_a_consumer_killed_at_each_stage_leaves_no_trace(
-    driver: str, kafka: LocalKafka, valkey: LocalValkey, tmp_path: Path
+    driver: str, kafka: Broker, valkey: LocalValkey, tmp_path: Path
 ) -> None:
     plan = [(stage, 1 if stage == "acknowledge" else 2 + place) for place, stage in enumerate(STAGES)]
     report = kill_consumers(new_stage(kafka, valkey), driver, plan, 900, tmp_path)
@@ -24,9 +24,10 @@ def test_a_consumer_killed_at_each_stage_leaves_no_trace(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)  # it is about Redis: one broker, for the sake of time
 @pytest.mark.parametrize("driver", ["bulk", "live"])
 def test_a_redis_that_loses_what_it_had_not_synced_leaves_no_trace(
-    driver: str, kafka: LocalKafka, new_valkey: Callable[..., LocalValkey], tmp_path: Path
+    driver: str, kafka: Broker, new_valkey: Callable[..., LocalValkey], tmp_path: Path
 ) -> None:
     valkey = new_valkey(auto_aof_rewrite_percentage="0")
     report = kill_valkey(new_stage(kafka, valkey), driver, 2, 900, tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from broker_clients import CLIENTS, Broker, Client, Reading, Refused, Sending, Sent, make_client
 from broker_waits import refused_with
 
-OUT_OF_RANGE, TOO_LARGE = 1, 10
+OUT_OF_RANGE, TOO_LARGE, NOT_ALLOWED = 1, 10, 53
 START_MS = 1_700_000_000_000
 HUNDRED = [Sent(b"value %d" % number, b"key %d" % number) for number in range(100)]
 
@@ -153,3 +153,17 @@ def test_a_topic_that_is_not_there_takes_nothing_and_does_not_appear(client: Cli
     with pytest.raises(Refused):
         client.send(topic, [Sent(b"x")], Sending(patience_s=1.5))
     assert topic not in client.topics()
+
+
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+def test_the_embedded_broker_refuses_transactions_at_once(client: Client, topic: str) -> None:
+    client.create(topic)
+    refused_with(NOT_ALLOWED, lambda: client.send(topic, [Sent(b"x")], Sending(transaction="t", patience_s=10.0)))
+    assert client.ends(topic) == (0, 0)
+
+
+@pytest.mark.parametrize("broker", ["apache"], indirect=True)
+def test_apache_kafka_has_transactions(client: Client, topic: str) -> None:
+    client.create(topic)
+    assert client.send(topic, [Sent(b"x")], Sending(transaction=topic)) == [0]
+    assert client.ends(topic) == (0, 2)  # the record and the transaction's end

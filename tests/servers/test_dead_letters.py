@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner, Result
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from broker_clients import Broker
 from headrace import BadEvent, TooLate
 from headrace.commands.main import main
-from headrace.local.kafka import LocalKafka
 from headrace.streams.dead_letters import Note, dead_letter, note_record
 from headrace.streams.ingestion import Record
 from headrace.streams.letter_box import LetterBox
@@ -24,7 +24,7 @@ MISROUTED = BadEvent("key", "misrouted")
 class Shop:
     """An events topic of its own with its letters."""
 
-    def __init__(self, kafka: LocalKafka, suffix: str) -> None:
+    def __init__(self, kafka: Broker, suffix: str) -> None:
         self.kafka, self.topic = kafka, f"search.events.v1.{suffix}"
         names = [self.topic, f"{self.topic}.dlq", f"{self.topic}.late"]
         with admin_of(kafka.bootstrap) as admin:
@@ -61,7 +61,7 @@ class Shop:
 
 
 @pytest.fixture
-def shop(kafka: LocalKafka, topic_suffix: str) -> Shop:
+def shop(kafka: Broker, topic_suffix: str) -> Shop:
     return Shop(kafka, topic_suffix)
 
 
@@ -191,7 +191,7 @@ def test_a_late_one_goes_back_as_it_was_when_the_limit_is_raised(shop: Shop) -> 
     assert [one.timestamp for one in shop.events()] == [LATER_MS]
 
 
-def test_a_topic_that_is_not_there_is_named_with_the_way_out(kafka: LocalKafka, topic_suffix: str) -> None:
+def test_a_topic_that_is_not_there_is_named_with_the_way_out(kafka: Broker, topic_suffix: str) -> None:
     result = CliRunner().invoke(
         main, ["dlq", "list", "--bootstrap-servers", kafka.bootstrap, "--topic", f"nothing.{topic_suffix}"]
     )

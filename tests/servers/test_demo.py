@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from headrace.local.kafka import LocalKafka
+from broker_clients import Broker
 from headrace.models.trivago import COLUMNS
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +19,7 @@ DATA = Path(os.environ.get("HEADRACE_DATA") or ROOT.parent / "shared" / "data")
 JARS = Path(os.environ.get("HEADRACE_KAFKA_JARS") or ROOT.parent / "shared" / "kafka" / "lib")
 
 START_S = 1_541_548_800
+ON_APACHE_KAFKA = pytest.mark.parametrize("broker", ["apache"], indirect=True)  # which the demo starts by itself
 
 
 def run(data: Path, folder: Path, *arguments: str) -> dict[str, Any]:
@@ -52,8 +53,9 @@ def small_log(folder: Path, sessions: int) -> Path:
     return folder
 
 
+@ON_APACHE_KAFKA
 @pytest.mark.timeout(300)
-def test_every_list_is_scored_before_its_click_and_after_what_came_before(kafka: LocalKafka, tmp_path: Path) -> None:
+def test_every_list_is_scored_before_its_click_and_after_what_came_before(kafka: Broker, tmp_path: Path) -> None:
     found = run(small_log(tmp_path / "data", 40), tmp_path)
     assert found["mode"] == "barrier"
     assert found["lists"] == found["counted"] == 40
@@ -66,10 +68,9 @@ def test_every_list_is_scored_before_its_click_and_after_what_came_before(kafka:
     assert found["examples"] > 0
 
 
+@ON_APACHE_KAFKA
 @pytest.mark.timeout(300)
-def test_a_prefix_of_the_real_log_is_served_about_as_well_as_its_best_baseline(
-    kafka: LocalKafka, tmp_path: Path
-) -> None:
+def test_a_prefix_of_the_real_log_is_served_about_as_well_as_its_best_baseline(kafka: Broker, tmp_path: Path) -> None:
     if not (DATA / "trivago" / "events.parquet").is_file():
         pytest.skip(
             "the trivago log is not here: HEADRACE_DATA names the folder of the data sets, docs/data.md their sources"

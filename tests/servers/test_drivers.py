@@ -9,6 +9,7 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewPartitions
 
+from broker_clients import Broker
 from consumed_topics import (
     Stage,
     Worker,
@@ -21,7 +22,6 @@ from consumed_topics import (
     wait_for,
     worker_command,
 )
-from headrace.local.kafka import LocalKafka
 from headrace.local.valkey import LocalValkey
 from headrace.streams.generations import Generation
 from headrace.streams.partitioners import partition_of
@@ -31,7 +31,7 @@ PARTITIONS = 3
 
 
 @pytest.fixture
-def stage(kafka: LocalKafka, valkey: LocalValkey, topic_suffix: str, namespace: str) -> Stage:
+def stage(kafka: Broker, valkey: LocalValkey, topic_suffix: str, namespace: str) -> Stage:
     topic = f"events.{topic_suffix}"
     make_topics(kafka, topic, PARTITIONS)
     return Stage(kafka, valkey, topic, PARTITIONS, namespace)
@@ -89,6 +89,7 @@ def has_partitions(worker: Worker) -> bool:
     return bool(last) and "{}" not in last[0]
 
 
+@pytest.mark.parametrize("broker", ["apache"], indirect=True)  # the embedded one has no transactions
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_the_ends_of_transactions_are_no_lag(stage: Stage, driver: str, tmp_path: Path) -> None:
     producer = KafkaProducer(bootstrap_servers=stage.kafka.bootstrap, transactional_id=stage.namespace)
@@ -127,7 +128,7 @@ def test_sigterm_settles_commits_and_leaves(stage: Stage, driver: str, tmp_path:
 
 
 def test_the_store_goes_away_and_comes_back(
-    kafka: LocalKafka, new_valkey: Callable[..., LocalValkey], topic_suffix: str, namespace: str, tmp_path: Path
+    kafka: Broker, new_valkey: Callable[..., LocalValkey], topic_suffix: str, namespace: str, tmp_path: Path
 ) -> None:
     topic, valkey = f"events.{topic_suffix}", new_valkey()
     make_topics(kafka, topic, PARTITIONS)

@@ -9,9 +9,9 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 from pyarrow import parquet, table
 
+from broker_clients import Broker
 from headrace.commands import import_
 from headrace.commands.main import main
-from headrace.local.kafka import LocalKafka
 from headrace.streams.events import Click, EventLimits, decode
 from headrace.streams.partitioners import partition_of
 from headrace.streams.topic_writer import TopicWriter
@@ -23,19 +23,19 @@ KEPT = {"retention.ms": "-1"}
 
 
 @pytest.fixture
-def topic(kafka: LocalKafka, topic_suffix: str) -> str:
+def topic(kafka: Broker, topic_suffix: str) -> str:
     name = f"search.events.v1.{topic_suffix}"
     with admin_of(kafka.bootstrap) as admin:
         create_topics(admin, [Topic(name, PARTITIONS, settings=KEPT)])
     return name
 
 
-def headrace_import(kafka: LocalKafka, topic: str, file: Path, *args: str) -> Result:
+def headrace_import(kafka: Broker, topic: str, file: Path, *args: str) -> Result:
     flags = ["--bootstrap-servers", kafka.bootstrap, "--topic", topic]
     return CliRunner().invoke(main, ["import", str(file), *flags, *args])
 
 
-def records(kafka: LocalKafka, topic: str) -> list[Any]:
+def records(kafka: Broker, topic: str) -> list[Any]:
     consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, enable_auto_commit=False)
     places = [TopicPartition(topic, one) for one in range(PARTITIONS)]
     consumer.assign(places)
@@ -48,7 +48,7 @@ def records(kafka: LocalKafka, topic: str) -> list[Any]:
     return found
 
 
-def test_json_lines_go_in_byte_for_byte_at_their_event_time(kafka: LocalKafka, topic: str, tmp_path: Path) -> None:
+def test_json_lines_go_in_byte_for_byte_at_their_event_time(kafka: Broker, topic: str, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     lines = [raw(query()), raw(impression("a", "b")), b'{"unread":  1,' + raw(click(client_id="c2"))[1:]]
     file.write_bytes(b"\n".join(lines) + b"\n")
@@ -63,9 +63,7 @@ def test_json_lines_go_in_byte_for_byte_at_their_event_time(kafka: LocalKafka, t
     assert [one.value for one in found if one.key == b"c1"] == lines[:2]
 
 
-def test_bad_lines_are_kept_with_their_reason_and_the_rest_goes_in(
-    kafka: LocalKafka, topic: str, tmp_path: Path
-) -> None:
+def test_bad_lines_are_kept_with_their_reason_and_the_rest_goes_in(kafka: Broker, topic: str, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl.gz"
     lines = [
         raw(click()),
@@ -93,7 +91,7 @@ def test_bad_lines_are_kept_with_their_reason_and_the_rest_goes_in(
     assert len(records(kafka, topic)) == 1
 
 
-def test_parquet_with_columns_of_other_names(kafka: LocalKafka, topic: str, tmp_path: Path) -> None:
+def test_parquet_with_columns_of_other_names(kafka: Broker, topic: str, tmp_path: Path) -> None:
     file = tmp_path / "clicks.parquet"
     rows = {"user": [1, 2, None], "at": [AT_MS // 1000] * 3, "sku": ["a", "b", "c"], "rank": [1.0, None, 3.0]}
     parquet.write_table(table({**rows, "huge": ["x"] * 3}), file)
@@ -114,7 +112,7 @@ def test_parquet_with_columns_of_other_names(kafka: LocalKafka, topic: str, tmp_
     assert [(type(event), event.client_id) for event in events] == [(Click, "1"), (Click, "2")]
 
 
-def test_a_column_that_is_not_there_is_named(kafka: LocalKafka, topic: str, tmp_path: Path) -> None:
+def test_a_column_that_is_not_there_is_named(kafka: Broker, topic: str, tmp_path: Path) -> None:
     file = tmp_path / "clicks.parquet"
     parquet.write_table(table({"user": [1]}), file)
     result = headrace_import(kafka, topic, file, "--map", "client_id=shopper")
@@ -125,7 +123,7 @@ def test_a_column_that_is_not_there_is_named(kafka: LocalKafka, topic: str, tmp_
     assert "'shopper' is not a field of events" in result.output
 
 
-def test_items_are_keyed_by_their_id(kafka: LocalKafka, topic: str, tmp_path: Path) -> None:
+def test_items_are_keyed_by_their_id(kafka: Broker, topic: str, tmp_path: Path) -> None:
     file = tmp_path / "items.jsonl"
     file.write_bytes(raw({"sku": "i1", "name": "Stand", "at": AT}) + b"\n" + raw({"name": "Stand"}))
     flags = ("--map", "item_id=sku", "--map", "title=name", "--map", "timestamp=at")
@@ -136,7 +134,7 @@ def test_items_are_keyed_by_their_id(kafka: LocalKafka, topic: str, tmp_path: Pa
 
 
 def test_an_import_that_broke_off_says_how_to_go_on(
-    kafka: LocalKafka, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kafka: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "events.jsonl"
     file.write_bytes(b"\n".join(raw(click(timestamp=AT_MS + one)) for one in range(100)))
@@ -162,7 +160,7 @@ def test_an_import_that_broke_off_says_how_to_go_on(
     assert len(found) <= 110
 
 
-def test_a_topic_that_does_not_keep_old_records_is_named(kafka: LocalKafka, topic_suffix: str, tmp_path: Path) -> None:
+def test_a_topic_that_does_not_keep_old_records_is_named(kafka: Broker, topic_suffix: str, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_bytes(raw(click()))
     missing = headrace_import(kafka, f"none.{topic_suffix}", file)
@@ -181,7 +179,7 @@ def test_a_topic_that_does_not_keep_old_records_is_named(kafka: LocalKafka, topi
     assert (append.exit_code, "CreateTime" in append.output) == (1, True)
 
 
-def test_a_parquet_that_is_none_ends_in_a_sentence(kafka: LocalKafka, topic: str, tmp_path: Path) -> None:
+def test_a_parquet_that_is_none_ends_in_a_sentence(kafka: Broker, topic: str, tmp_path: Path) -> None:
     file = tmp_path / "a.parquet"
     file.write_bytes(b"nothing")
     result = headrace_import(kafka, topic, file)

@@ -6,11 +6,12 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaTimeoutError
 
+from broker_clients import Broker
 from headrace.local.child import StartFailed
 from headrace.local.kafka import LocalKafka, missing
 
 
-def make_topic(kafka: LocalKafka, topic: str, partitions: int = 1) -> None:
+def make_topic(kafka: Broker, topic: str, partitions: int = 1) -> None:
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     try:
         admin.create_topics([NewTopic(topic, partitions, 1)])
@@ -18,7 +19,7 @@ def make_topic(kafka: LocalKafka, topic: str, partitions: int = 1) -> None:
         admin.close()
 
 
-def send(kafka: LocalKafka, topic: str, values: list[bytes]) -> None:
+def send(kafka: Broker, topic: str, values: list[bytes]) -> None:
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all")
     try:
         for future in [producer.send(topic, value) for value in values]:
@@ -27,7 +28,7 @@ def send(kafka: LocalKafka, topic: str, values: list[bytes]) -> None:
         producer.close()
 
 
-def read(kafka: LocalKafka, topic: str, count: int) -> list[bytes]:
+def read(kafka: Broker, topic: str, count: int) -> list[bytes]:
     consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
     try:
         consumer.assign([TopicPartition(topic, 0)])
@@ -42,14 +43,14 @@ def read(kafka: LocalKafka, topic: str, count: int) -> list[bytes]:
         consumer.close()
 
 
-def test_what_is_sent_is_read(kafka: LocalKafka, topic_suffix: str) -> None:
+def test_what_is_sent_is_read(kafka: Broker, topic_suffix: str) -> None:
     topic = f"local.{topic_suffix}"
     make_topic(kafka, topic)
     send(kafka, topic, [b"a", b"b"])
     assert read(kafka, topic, 2) == [b"a", b"b"]
 
 
-def test_no_topic_appears_by_itself(kafka: LocalKafka, topic_suffix: str) -> None:
+def test_no_topic_appears_by_itself(kafka: Broker, topic_suffix: str) -> None:
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, max_block_ms=1500)
     try:
         with pytest.raises(KafkaTimeoutError):
@@ -58,7 +59,7 @@ def test_no_topic_appears_by_itself(kafka: LocalKafka, topic_suffix: str) -> Non
         producer.close()
 
 
-def test_keeps_its_log_over_a_kill(new_kafka: Callable[[], LocalKafka]) -> None:
+def test_keeps_its_log_over_a_kill(new_kafka: Callable[[], Broker]) -> None:
     kafka = new_kafka()
     make_topic(kafka, "kept")
     send(kafka, "kept", [b"a"])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from headrace.local.kafka import LocalKafka
+from broker_clients import Broker
 from headrace.models.bundle import champion, read_bundle, replay
 from headrace.models.features import FEATURES
 from headrace.models.head import Head
@@ -119,7 +119,7 @@ class Running:
 
 
 @pytest.fixture
-def learner(kafka: LocalKafka, topic_suffix: str, tmp_path: Path) -> Iterator[Learner]:
+def learner(kafka: Broker, topic_suffix: str, tmp_path: Path) -> Iterator[Learner]:
     with ExitStack() as ending:
         yield Learner(kafka.bootstrap, topic_suffix, tmp_path, ending)
 
@@ -268,7 +268,7 @@ def test_heads_come_by_time_too_and_a_replay_decides_at_the_same_places(learner:
 
 @pytest.mark.timeout(180)
 def test_a_kafka_that_dies_and_comes_back_costs_time_and_nothing_else(
-    new_kafka: Callable[[], LocalKafka], topic_suffix: str, tmp_path: Path
+    new_kafka: Callable[[], Broker], topic_suffix: str, tmp_path: Path
 ) -> None:
     kafka = new_kafka()
     with ExitStack() as ending:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from headrace.local.kafka import LocalKafka
+from broker_clients import Broker
 from headrace.local.valkey import LocalValkey
 from headrace.models.features import FEATURES
 from headrace.streams import feature_log
@@ -25,7 +25,7 @@ from tiny_models import head, publish_tiny
 class Topics:
     """Topics of one test."""
 
-    def __init__(self, server: LocalKafka, suffix: str) -> None:
+    def __init__(self, server: Broker, suffix: str) -> None:
         self.bootstrap = server.bootstrap
         self.suffix = suffix
         with admin_of(server.bootstrap) as admin:
@@ -64,7 +64,7 @@ class Topics:
 
 
 @pytest.fixture
-def topics(kafka: LocalKafka, topic_suffix: str) -> Topics:
+def topics(kafka: Broker, topic_suffix: str) -> Topics:
     return Topics(kafka, topic_suffix)
 
 

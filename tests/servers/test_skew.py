@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from kafka import KafkaProducer
 from msgspec.structs import replace
 
+from broker_clients import Broker
 from consumed_topics import Stage, environment, headrace_command, publish, running, shopping, wait_for
 from headrace.commands.main import main
 from headrace.commands.recipes import redis_settings
-from headrace.local.kafka import LocalKafka
 from headrace.local.valkey import LocalValkey
 from headrace.models.features import FEATURES
 from headrace.streams import feature_log
@@ -77,7 +77,7 @@ class Shop:
 
 
 @pytest.fixture
-def shop(kafka: LocalKafka, valkey: LocalValkey, topic_suffix: str, namespace: str, tmp_path: Path) -> Shop:
+def shop(kafka: Broker, valkey: LocalValkey, topic_suffix: str, namespace: str, tmp_path: Path) -> Shop:
     with admin_of(kafka.bootstrap) as admin:
         create_topics(admin, all_topics(PARTITIONS, 1, suffix=f".{topic_suffix}"))
     stage = Stage(kafka, valkey, f"{EVENTS}.{topic_suffix}", PARTITIONS, namespace)
@@ -109,6 +109,7 @@ def trade(shop: Shop, worker: Worker, records: Sequence[tuple[Record, bool]]) ->
     worker.wait(lambda: worker.metric('headrace_feature_log_total{result="sent"}') == LISTS)
 
 
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)  # slow, and no broker's own: one of them
 def test_an_honest_log_has_no_skew_and_an_altered_record_is_found(shop: Shop, tmp_path: Path) -> None:
     stage, repository = shop.stage, tmp_path / "models"
     publish_tiny(repository, 0)

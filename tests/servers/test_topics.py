@@ -3,9 +3,9 @@ import time
 import pytest
 from click.testing import CliRunner, Result
 
+from broker_clients import Broker
 from headrace import SourceChanged
 from headrace.commands.main import main
-from headrace.local.kafka import LocalKafka
 from headrace.streams.topics import (
     Topic,
     admin_of,
@@ -18,11 +18,11 @@ from headrace.streams.topics import (
 )
 
 
-def headrace(kafka: LocalKafka, *args: str) -> Result:
+def headrace(kafka: Broker, *args: str) -> Result:
     return CliRunner().invoke(main, ["topics", *args, "--bootstrap-servers", kafka.bootstrap])
 
 
-def test_create_is_idempotent_and_makes_what_was_asked_for(kafka: LocalKafka, topic_suffix: str) -> None:
+def test_create_is_idempotent_and_makes_what_was_asked_for(kafka: Broker, topic_suffix: str) -> None:
     suffix = f".{topic_suffix}"
     first = headrace(kafka, "create", "--suffix", suffix, "--partitions", "2")
     assert first.exit_code == 0, first.output
@@ -36,7 +36,7 @@ def test_create_is_idempotent_and_makes_what_was_asked_for(kafka: LocalKafka, to
     assert [differences(topic, found[topic.name]) for topic in asked] == [()] * len(asked)
 
 
-def test_create_says_what_differs_and_changes_nothing(kafka: LocalKafka, topic_suffix: str) -> None:
+def test_create_says_what_differs_and_changes_nothing(kafka: Broker, topic_suffix: str) -> None:
     name = f"search.events.v1.{topic_suffix}"
     with admin_of(kafka.bootstrap) as admin:
         create_topics(admin, [Topic(name, 3, settings={"retention.ms": "1000000"})])
@@ -50,7 +50,7 @@ def test_create_says_what_differs_and_changes_nothing(kafka: LocalKafka, topic_s
     assert (found.partitions, found.settings["retention.ms"]) == (3, "1000000")
 
 
-def test_list_names_what_is_there_and_what_is_not(kafka: LocalKafka, topic_suffix: str) -> None:
+def test_list_names_what_is_there_and_what_is_not(kafka: Broker, topic_suffix: str) -> None:
     name = f"search.items.v1.{topic_suffix}"
     with admin_of(kafka.bootstrap) as admin:
         create_topics(admin, [Topic(name, 1, settings={"cleanup.policy": "compact"})])
@@ -62,16 +62,14 @@ def test_list_names_what_is_there_and_what_is_not(kafka: LocalKafka, topic_suffi
     assert "not there" in lines[f"search.events.v1.{topic_suffix}"]
 
 
-def test_brokers_that_refuse_end_in_a_sentence(kafka: LocalKafka, topic_suffix: str) -> None:
+def test_brokers_that_refuse_end_in_a_sentence(kafka: Broker, topic_suffix: str) -> None:
     result = headrace(kafka, "create", "--suffix", f".{topic_suffix}", "--replication-factor", "3")
     assert result.exit_code == 1
     assert result.output.startswith(f"Error: Kafka at {kafka.bootstrap} refused:")
     assert "replication factor" in result.output.lower()
 
 
-def test_a_topic_made_again_and_one_with_more_partitions_are_other_sources(
-    kafka: LocalKafka, topic_suffix: str
-) -> None:
+def test_a_topic_made_again_and_one_with_more_partitions_are_other_sources(kafka: Broker, topic_suffix: str) -> None:
     name = f"source.{topic_suffix}"
     with pytest.raises(SourceChanged, match="topics create"):
         source_of(kafka.bootstrap, name)

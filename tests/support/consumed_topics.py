@@ -14,9 +14,9 @@ from random import Random
 
 from kafka import KafkaProducer
 
+from broker_clients import Broker
 from headrace.commands.consumption import source_for
 from headrace.commands.recipes import made, redis_settings
-from headrace.local.kafka import LocalKafka
 from headrace.local.valkey import LocalValkey
 from headrace.streams.dump import Facts, dump, newest_day
 from headrace.streams.generations import Generation, Recipe, group_of
@@ -36,7 +36,7 @@ WORKER = Path(__file__).with_name("consumer_worker.py")
 SETTINGS = {"retention.ms": "-1", "message.timestamp.type": "CreateTime"}
 
 
-def make_topics(kafka: LocalKafka, topic: str, partitions: int) -> None:
+def make_topics(kafka: Broker, topic: str, partitions: int) -> None:
     """The topic, and those of its letters."""
     with admin_of(kafka.bootstrap) as admin:
         create_topics(admin, [Topic(topic + end, partitions, 1, SETTINGS) for end in ("", DEAD, LATE)])
@@ -58,7 +58,7 @@ def shopping(seed: int, events: int, misrouted: float = 0.01) -> list[tuple[Reco
     return found
 
 
-def publish(kafka: LocalKafka, topic: str, partitions: int, records: Sequence[tuple[Record, bool]]) -> None:
+def publish(kafka: Broker, topic: str, partitions: int, records: Sequence[tuple[Record, bool]]) -> None:
     """Sends records to the partitions of their keys, but for those that shall be misrouted."""
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all", linger_ms=20)
     try:
@@ -80,7 +80,7 @@ def publish(kafka: LocalKafka, topic: str, partitions: int, records: Sequence[tu
 class Stage:
     """A topic, and a place in Redis for the state made of it."""
 
-    kafka: LocalKafka
+    kafka: Broker
     valkey: LocalValkey
     topic: str
     partitions: int
@@ -148,7 +148,7 @@ class Stage:
         return found
 
 
-def headers_of(kafka: LocalKafka, topic: str, extent: dict[int, tuple[int, int]]) -> Iterator[dict[str, str]]:
+def headers_of(kafka: Broker, topic: str, extent: dict[int, tuple[int, int]]) -> Iterator[dict[str, str]]:
     """The headers of each record of a topic."""
     from kafka import KafkaConsumer, TopicPartition
 

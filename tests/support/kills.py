@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+from broker_clients import Broker
 from consumed_topics import Stage, Worker, make_topics, publish, running, shopping, wait_for, worker_command
-from headrace.local.kafka import LocalKafka
 from headrace.local.valkey import LocalValkey
 from headrace.streams.generations import Generation
 from headrace.streams.keys import Keys
@@ -130,7 +130,7 @@ def finish(stage: Stage, generation: Generation, driver: str, folder: Path, repo
     report.records = sum(stage.ends().values())
 
 
-def new_stage(kafka: LocalKafka, valkey: LocalValkey) -> Stage:
+def new_stage(kafka: Broker, valkey: LocalValkey) -> Stage:
     """A topic and a namespace of their own."""
     name = uuid4().hex[:12]
     make_topics(kafka, f"events.{name}", PARTITIONS)

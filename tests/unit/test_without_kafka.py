@@ -1,4 +1,4 @@
-"""What a run of the tests says on a machine where Kafka cannot run."""
+"""What a run of the tests says on a machine where Apache Kafka cannot run."""
 
 import os
 import subprocess
@@ -18,11 +18,13 @@ def run_without_jars(folder: Path, **env: str) -> "subprocess.CompletedProcess[s
     )
 
 
-def test_its_tests_are_left_out_and_the_last_line_says_so(tmp_path: Path) -> None:
+def test_its_tests_are_left_out_and_the_last_lines_say_so(tmp_path: Path) -> None:
     done = run_without_jars(tmp_path)
     assert done.returncode == 0, done.stdout
-    assert "2 passed, 3 deselected" in done.stdout  # those that need no server stay
-    last = done.stdout.splitlines()[-1]
+    assert "5 passed, 3 deselected" in done.stdout  # those that need no server, and those on the embedded broker, stay
+    *_, embedded, last = done.stdout.splitlines()
+    assert embedded.startswith("Embedded broker ")
+    assert embedded.endswith(": tested, 3 tests")
     assert last.startswith("Apache Kafka was NOT tested (3 tests left out)")
     assert "HEADRACE_KAFKA_JARS" in last
 
