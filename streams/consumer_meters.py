@@ -147,7 +147,7 @@ class ConsumerMeters:
                 self._dead.labels(reason).inc(more)
             elif kind == "late":
                 self._late.inc(more)
-            elif kind == "repeated":
+            elif kind in ("duplicate", "repeated"):  # sent twice, or delivered twice
                 self._repeated.inc(more)
 
     def _show_partitions(self, driver: Driver) -> None:

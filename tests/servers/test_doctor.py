@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from broker_clients import Broker
 from headrace.commands import main
 from headrace.commands.recipes import made, redis_settings
-from headrace.local.kafka import LocalKafka
 from headrace.local.valkey import LocalValkey
 from headrace.streams.generations import Generation, Recipe
 from headrace.streams.redis_generations import Generations
@@ -27,7 +27,7 @@ Finding = dict[str, str]
 class Line:
     """A broker with topics of its own, and a store."""
 
-    kafka: LocalKafka
+    kafka: Broker
     valkey: LocalValkey
     suffix: str
     namespace: str
@@ -80,7 +80,7 @@ class Line:
 
 @pytest.fixture
 def line(
-    kafka: LocalKafka, new_valkey: Callable[..., LocalValkey], namespace: str, topic_suffix: str, tmp_path: Path
+    kafka: Broker, new_valkey: Callable[..., LocalValkey], namespace: str, topic_suffix: str, tmp_path: Path
 ) -> Line:
     """A line whose topics are as they should be."""
     found = Line(kafka, new_valkey(maxmemory="512mb"), f".{topic_suffix}", namespace, tmp_path)

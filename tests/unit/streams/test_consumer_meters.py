@@ -51,7 +51,7 @@ def shown(registry: CollectorRegistry) -> str:
 def test_outcomes_lag_and_ages_are_shown() -> None:
     registry = CollectorRegistry()
     meters = ConsumerMeters(registry, "events", 60)
-    outcomes = Counter({"applied": 5, "repeated": 3, "late": 2, "bad.future": 1})
+    outcomes = Counter({"applied": 5, "repeated": 2, "duplicate": 1, "late": 2, "bad.future": 1})
     meters(Seen(outcomes, {0: 4, 1: 7}, {0: 10, 1: 7}, deque([20, 700]), "gone"))
     text = shown(registry)
     for line in (
