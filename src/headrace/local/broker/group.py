@@ -110,8 +110,6 @@ class Group:
         """Whether offsets may be committed: by a member of this generation, or from outside while nobody is in it."""
         if generation < 0 and self.state == State.EMPTY:
             return Code.NONE
-        if generation < 0 and not member_id and instance_id is None:
-            return Code.UNKNOWN_MEMBER_ID
         code = self.checked(member_id, instance_id, generation)
         if code == Code.NONE:
             self.members[member_id].heard(now_ms)

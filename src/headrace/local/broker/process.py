@@ -48,8 +48,8 @@ class LocalBroker:
         """The broker's process id, or None while it does not run."""
         return self._child.pid
 
-    def start(self, timeout_s: float = 30.0) -> None:
-        """Starts the broker and returns when it answers; does nothing when it runs.
+    def start(self, timeout_s: float = 100.0) -> None:
+        """Starts the broker and returns when it answers, all records checked; does nothing when it runs.
 
         Raises:
             StartFailed: with the end of the broker's log.
