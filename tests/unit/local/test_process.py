@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -16,7 +17,10 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
+from headrace.local.broker.catalogue import Catalogue
+from headrace.local.broker.codes import Refusal
 from headrace.local.broker.process import LocalBroker
+from headrace.local.broker.topics import Topic
 from headrace.local.child import StartFailed, free_port
 
 
@@ -169,3 +173,12 @@ def test_a_folder_of_somebody_else_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartFailed, match="not a list of topics that this broker wrote") as failed:
         LocalBroker(tmp_path).start()
     assert "Traceback" not in str(failed.value)
+
+
+def test_more_partitions_than_files_are_refused(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path, most_partitions=5)
+    catalogue.put(Topic("t", uuid4(), 4))
+    with pytest.raises(Refusal, match="at most 5 partitions in all topics"):
+        catalogue.put(Topic("u", uuid4(), 2))
+    assert [topic.name for topic in catalogue] == ["t"]
+    catalogue.close()

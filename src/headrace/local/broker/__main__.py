@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import resource
 import signal
@@ -15,6 +16,8 @@ from headrace.local.broker.server import HOST, Server
 
 log = logging.getLogger("headrace.local.broker")
 
+_WANTED_FILES = 16_384
+
 
 def main() -> None:
     """Runs a broker; ends with one sentence when it cannot start."""
@@ -24,19 +27,18 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     log.warning("This broker is for a laptop and for tests, never for production: run Apache Kafka there.")
-    _open_more_files()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(given.dir, given.port))
+            runner.run(_serve(given.dir, given.port, _most_partitions()))
     except (FolderInUse, ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
 
 
-async def _serve(folder: Path, port: int) -> None:
+async def _serve(folder: Path, port: int, most_partitions: int) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    server = Server(folder, port)
+    server = Server(folder, port, most_partitions)
     await server.start()
     log.info("%s %s:%d, data in %s", LISTENING, HOST, port, folder)
     await ended.wait()
@@ -54,14 +56,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-def _open_more_files() -> None:
-    """A partition is one open file, and the usual limit is 1,024."""
+def _most_partitions() -> int:
+    """How many partitions there may be: each is an open file, and the usual limit is 1,024 where more are allowed."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65_536 if most == resource.RLIM_INFINITY else most
-    try:
+    wanted = _WANTED_FILES if most == resource.RLIM_INFINITY else min(most, _WANTED_FILES)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "no limit" and has one
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-    except (ValueError, OSError):
-        log.info("the limit of open files stays as it is")
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # the other half is for connections
 
 
 if __name__ == "__main__":

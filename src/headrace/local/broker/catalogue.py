@@ -29,13 +29,18 @@ class Catalogue:
         cluster_id: in Kafka's form; the folder keeps it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most_partitions: int) -> None:
         """Opens all logs of the folder; torn ends are cut, which the log of the broker says.
+
+        Args:
+            folder: where all lies.
+            most_partitions: of all topics together; each is an open file.
 
         Raises:
             ValueError: the folder's list of topics cannot be read.
         """
         self._folder = folder
+        self._most_partitions = most_partitions
         self._path = folder / "topics.json"
         self._topics: dict[str, Topic] = {}
         self._logs: dict[uuid.UUID, list[PartitionLog]] = {}
@@ -84,7 +89,16 @@ class Catalogue:
         return self._logs[topic.id][partition]
 
     def put(self, topic: Topic) -> None:
-        """Adds a topic, or sets another number of partitions or other settings for one."""
+        """Adds a topic, or sets another number of partitions or other settings for one.
+
+        Raises:
+            Refusal: there would be too many partitions.
+        """
+        others = sum(each.partitions for each in self._topics.values() if each.name != topic.name)
+        if others + topic.partitions > self._most_partitions:
+            raise Refusal(
+                Code.INVALID_PARTITIONS, f"this broker has at most {self._most_partitions} partitions in all topics"
+            )
         self._topics[topic.name] = topic
         self._write()
         self._open(topic)

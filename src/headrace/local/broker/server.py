@@ -32,8 +32,13 @@ _BUFFER_BYTES = 1 << 20
 class Server:
     """One broker on one folder."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, most_partitions: int) -> None:
         """Opens the folder, which nobody else may have open.
+
+        Args:
+            folder: is made when it is not there.
+            port: of 127.0.0.1.
+            most_partitions: of all topics together; each is an open file.
 
         Raises:
             FolderInUse: another broker runs on it.
@@ -42,7 +47,7 @@ class Server:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = locked(folder)
         self._port = port
-        self._catalogue = Catalogue(folder)
+        self._catalogue = Catalogue(folder, most_partitions)
         offsets = Offsets(folder / "offsets.jsonl")
         self._coordinator = Coordinator(offsets)
         address = Address(HOST, port)
