@@ -22,8 +22,7 @@ ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^( {0,3})(```+)\s*(.*)$")
 _HEREDOC = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
 _INLINE = re.compile(r"`(headrace [^`]+)`")
-_SEPARATORS = {"&", "&&", "|", "||", ";", "(", ")", "{", "}", "do", "then", "else", "!", "time", "exec"}
-_SHOWN_AS = re.compile(r"\.\.\.|\u2026")
+_SEPARATORS = {"&", "&&", "|", "||", ";", "(", ")", "{", "}", "do", "then", "else", "!"}
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def checked(words: Sequence[str], complete: bool = True) -> str:
     """
     context = click.Context(main, info_name="headrace")
     command: click.Command = main
-    rest = [word for word in words[1:] if not _SHOWN_AS.fullmatch(word)]
+    rest = list(words[1:])
     try:
         while True:
             given, rest, _ = command.make_parser(context).parse_args(list(rest))
@@ -157,12 +156,16 @@ def checked(words: Sequence[str], complete: bool = True) -> str:
                 break
             if not rest:
                 return "" if command.invoke_without_command or not complete else "a verb is missing"
+            if not complete and rest[0].isupper():
+                return ""  # `headrace VERB --help`
             name, below, rest = command.resolve_command(context, rest)
             assert below is not None
             context = click.Context(below, info_name=name, parent=context)
             command = below
         if complete and not given.get("help"):
             _check_values(command, context, given)
+    except click.BadOptionUsage as error:
+        return error.format_message() if complete else ""
     except click.UsageError as error:
         return error.format_message()
     return f"{rest[0]!r} is too much" if rest and complete else ""
