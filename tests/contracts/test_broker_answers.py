@@ -29,6 +29,7 @@ from kafka.protocol.consumer import (
     OffsetCommitRequest,
     OffsetDeleteRequest,
     OffsetFetchRequest,
+    OffsetForLeaderEpochRequest,
     SyncGroupRequest,
 )
 from kafka.protocol.metadata import FindCoordinatorRequest, MetadataRequest
@@ -209,6 +210,11 @@ def log(talk: Talk) -> Answers:
     for offset in (0, 2, 3, 4, 5, 6, -1):
         yield f"from {offset}", talk.fetch(offset)
     yield "with a limit below one batch", talk.fetch(0, most_bytes=10)
+    for number in range(6):
+        talk.produce(batch([bytes([number]) * 50_000] * 2), partition=1)
+    for most_bytes in (1, 100_000, 250_000, 350_000, 10_000_000):
+        # (a last batch may be cut off at the limit, and is left out)
+        yield f"at most {most_bytes} bytes", talk.fetch(2, partition=1, most_bytes=most_bytes)
     yield "fetch of an unknown partition", talk.fetch(0, partition=7)
     yield "fetch of an unknown topic", talk.fetch(0, topic="nowhere")
     times = (-2, -1, -3, 0, 1_700_000_000_002, 1_700_000_000_500, 1_700_000_001_001, 1_700_000_001_002)
@@ -223,6 +229,10 @@ def log(talk: Talk) -> Answers:
         yield f"first offset after {before}", talk.offset(-2)
         yield f"by time after {before}", talk.offset(0)
         yield f"read at 0 after {before}", talk.fetch(0)
+    for epoch in (0, 1, -1):
+        place = {"partition": 0, "current_leader_epoch": -1, "leader_epoch": epoch}
+        told = {"replica_id": -1, "topics": [{"topic": talk.topic, "partitions": [place]}]}
+        yield f"where epoch {epoch} ends", talk.ask(OffsetForLeaderEpochRequest, told)
     asked = {"topics": [{"name": "nowhere", "partitions": [{"partition_index": 0, "offset": 1}]}], "timeout_ms": 9_000}
     yield "deleted records of nothing", talk.ask(DeleteRecordsRequest, asked)
 

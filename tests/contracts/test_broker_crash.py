@@ -1,14 +1,18 @@
 """What a broker promises over SIGKILLs: nothing acknowledged is lost or there twice, all else is as it was."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from broker_clients import CLIENTS, Broker, Sending, Sent, make_client
+from broker_members import PARTITIONS, Member, send
 from broker_waits import eventually
 
 RECORDS = 6_000
@@ -90,3 +94,25 @@ def check(broker: Broker, name: str, topic: str, topic_id: str | None, acknowled
     admin = make_client("kafka-python", broker.bootstrap)
     assert (admin.describe(topic).topic_id, admin.describe(topic).partitions) == (topic_id, (0, 1)), name
     admin.close()
+
+
+@pytest.mark.timeout(240)
+def test_members_go_on_when_their_broker_is_back(new_kafka: Callable[[], Broker], topic: str, tmp_path: Path) -> None:
+    node = new_kafka()
+    with ExitStack() as ending:
+        client = make_client("confluent-kafka", node.bootstrap)
+        ending.callback(client.close)
+        client.create(topic, PARTITIONS)
+        members = {}
+        for name in CLIENTS:
+            members[name] = Member(tmp_path / name, name, node.bootstrap, topic, f"group.{name}")
+            ending.callback(members[name].ends, signal.SIGKILL)
+        everything = send(client, topic, 0)
+        assert eventually(lambda: all(sorted(one.read, key=int) == everything for one in members.values()), 60.0)
+        node.kill()
+        node.start()
+        everything += send(client, topic, 40)
+        for name, member in members.items():
+            # what was read and not committed yet comes again: at least once, none left out
+            assert eventually(lambda one=member: set(one.read) == set(everything), 60.0), name  # type: ignore[misc]
+            assert member.ends(signal.SIGTERM) == 0, name

@@ -1,51 +1,17 @@
 """What a broker promises of consumer groups, to each client. Members are processes, which can be killed."""
 
-import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from broker_clients import Broker, Client, Group, GroupAdmin, Sent
+from broker_clients import Broker, Client, Group, GroupAdmin
+from broker_members import PARTITIONS, Member, send
 from broker_waits import eventually, refused_with
 
-MEMBER = Path(__file__).parents[1] / "support" / "broker_member.py"
 GROUP_ADMINS = pytest.mark.parametrize("client", ["kafka-python", "confluent-kafka"], indirect=True)
-PARTITIONS = 4
 UNKNOWN_MEMBER, NOT_EMPTY, UNKNOWN_GROUP = 25, 68, 69
-
-
-class Member:
-    """A member's process and what it has said so far."""
-
-    def __init__(self, log: Path, *told: str) -> None:
-        self._log = log
-        with log.open("wb") as said, log.with_suffix(".err").open("wb") as errors:
-            self.process = subprocess.Popen([sys.executable, str(MEMBER), *told], stdout=said, stderr=errors)
-
-    def said(self, what: str) -> list[Any]:
-        whole = self._log.read_text().rpartition("\n")[0]
-        return [told[what] for told in map(json.loads, whole.splitlines()) if what in told]
-
-    @property
-    def assigned(self) -> list[int]:
-        """What it owns."""
-        last: list[int] = (self.said("assigned") or [[]])[-1]
-        return last
-
-    @property
-    def read(self) -> list[str]:
-        """The values it has read."""
-        return [value for _, _, value in self.said("read")]
-
-    def ends(self, how: signal.Signals) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-        return self.process.wait(20)
 
 
 NewMember = Callable[[], Member]
@@ -67,12 +33,6 @@ def new_member(
     yield new
     for member in started:
         member.ends(signal.SIGKILL)
-
-
-def send(client: Client, topic: str, first: int, count: int = 40) -> list[str]:
-    names = [str(number) for number in range(first, first + count)]
-    client.send(topic, [Sent(name.encode(), partition=int(name) % PARTITIONS) for name in names])
-    return names
 
 
 def test_members_share_the_partitions_and_a_killed_one_is_replaced(
@@ -130,6 +90,18 @@ def test_groups_are_listed_and_described(client: Client, topic: str, group: str)
     client.commit(group, topic, {0: 0})
     assert group in client.groups()
     assert client.group(group) == Group("empty", 0)
+
+
+def test_offsets_of_a_topic_go_with_it(client: Client, topic: str, group: str) -> None:
+    client.create(topic, 2)
+    client.create(f"{topic}.other")
+    client.commit(group, topic, {0: 5, 1: 6})
+    client.commit(group, f"{topic}.other", {0: 7})
+    client.delete(topic)
+    assert eventually(lambda: topic not in client.topics())
+    client.create(topic, 2)
+    assert eventually(lambda: client.committed(group, topic, range(2)) == {0: None, 1: None})
+    assert client.committed(group, f"{topic}.other", [0]) == {0: 7}
 
 
 @GROUP_ADMINS

@@ -6,29 +6,38 @@ It says on stdout, a line of JSON each, what was assigned to it ({"assigned": [0
 
 import asyncio
 import json
+import os
 import signal
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import confluent_kafka as ck
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.errors import KafkaError as AioKafkaError
 from kafka import ConsumerRebalanceListener as KafkaPythonListener
 from kafka import KafkaConsumer
+from kafka.errors import KafkaError
 
 SESSION_MS = 3_000
 HEARTBEAT_MS = 500
 
 
 class Running:
-    """True until SIGTERM."""
+    """On until SIGTERM, or until the process that started this one is gone."""
 
     def __init__(self) -> None:
-        self.on = True
+        self._asked_to_end = False
+        self._parent = os.getppid()
         signal.signal(signal.SIGTERM, self._end)
 
+    @property
+    def on(self) -> bool:
+        """Whether to go on."""
+        return not self._asked_to_end and os.getppid() == self._parent
+
     def _end(self, *_: Any) -> None:
-        self.on = False
+        self._asked_to_end = True
 
 
 def say(**told: Any) -> None:
@@ -67,7 +76,8 @@ def kafka_python(bootstrap: str, topic: str, group: str, running: Running) -> No
                 for one in records:
                     say_read(one.partition, one.offset, one.value)
             if polled:
-                consumer.commit()
+                with suppress(KafkaError):  # no longer a member: whoever owns the partitions next reads this again
+                    consumer.commit()
 
 
 async def aiokafka(bootstrap: str, topic: str, group: str, running: Running) -> None:
@@ -97,7 +107,8 @@ async def aiokafka(bootstrap: str, topic: str, group: str, running: Running) -> 
                 for one in records:
                     say_read(one.partition, one.offset, one.value)
             if polled:
-                await consumer.commit()
+                with suppress(AioKafkaError):
+                    await consumer.commit()
     finally:
         await consumer.stop()
 
@@ -122,7 +133,8 @@ def confluent(bootstrap: str, topic: str, group: str, running: Running) -> None:
             for one in polled:
                 say_read(one.partition(), one.offset(), one.value())
             if polled:
-                consumer.commit(asynchronous=False)
+                with suppress(ck.KafkaException):
+                    consumer.commit(asynchronous=False)
 
 
 def main(client: str, bootstrap: str, topic: str, group: str) -> None:

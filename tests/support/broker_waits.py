@@ -8,9 +8,9 @@ from broker_clients import Refused
 WAIT_S = 20.0
 
 
-def eventually(holds: Callable[[], bool]) -> bool:
+def eventually(holds: Callable[[], bool], within_s: float = WAIT_S) -> bool:
     """Whether something holds before long: what a controller has decided reaches its broker a moment later."""
-    until_s = time.monotonic() + WAIT_S
+    until_s = time.monotonic() + within_s
     while not holds():
         if time.monotonic() > until_s:
             return False
