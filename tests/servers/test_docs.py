@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -72,7 +73,9 @@ class Reader:
             if block.language != "sh" or block.note == "elsewhere":
                 continue
             expected = after.text if after is not None and after.follows and after.language == "text" else None
+            began_s = time.monotonic()
             said = self.shell.run(block, expected)
+            print(f"{time.monotonic() - began_s:6.1f} s  {block.where}")
             lines = [line.strip() for line in said.out.splitlines()]
             self.shell.paste("\n".join(line for line in lines if line.startswith("export HEADRACE_")))
             count += 1

@@ -195,8 +195,9 @@ def main(log_level: str) -> None:
     """Search events in, behaviour state in Redis, fresh relevance scores out.
 
     Example:
-      headrace topics create
-      headrace consume
+      headrace demo
+      headrace local
+      headrace consume --help
     """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
