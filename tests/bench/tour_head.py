@@ -37,13 +37,13 @@ def make(line: LocalLine, given: argparse.Namespace) -> Head:
     """The head that was learned from these searches."""
     terminal, shop = Terminal(), load()
     shoppers = Shoppers(shop, replace(ClickModel(), searches=given.searches), given.seed, held_out=False)
-    start_ms = shoppers.model.start_ms
-    open_line(line, shop, given.repository, start_ms, terminal.doing, Head.cold())
+    model = shoppers.model
+    open_line(line, shop, model, given.repository, terminal.doing, Head.cold())
     with (
         closing(Doors(line.serve_url, line.refresh_url)) as doors,
         closing(EventLog(line.bootstrap, EVENTS, line.redis_url, line.namespace)) as log,
     ):
-        student = warm(doors, shop, [query.text for query in shoppers.queries], start_ms)
+        student = warm(doors, shop, [query.text for query in shoppers.queries], model.start_ms)
         flow = Flow(shop, shoppers, log, doors, student)
         playing = Playing(line, shop, shoppers, log, doors, flow, terminal, "")
         playing.flow_until(given.searches, "events flow")

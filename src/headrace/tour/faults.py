@@ -18,10 +18,9 @@ from headrace.tour.playing import Playing
 
 ALONE: Final = 1 / 30
 """Share of the searches that are served while nobody consumes."""
-SLOW_S: Final = 0.04
+SLOW_S: Final = 0.1
 """Between two searches while a consumer comes back: simulated weeks should not all pass then."""
 RATE: Final = 25.0
-SWAPS: Final = 10
 SWAP_S: Final = 1.2
 NEAR_S: Final = 0.3
 WAIT_S: Final = 60.0
@@ -97,8 +96,8 @@ def swap(playing: Playing) -> acts.Swaps:
     versions = bundles.learned(repository)
     if len(versions) < acts.HEADS:
         return acts.Swaps(0, acts.Requests(0, ()), (), ())
-    earlier = versions[-SWAPS:-1]
-    order = [*(earlier * SWAPS)[: SWAPS - 1], versions[-1]]
+    earlier = versions[-acts.SWAPS : -1]
+    order = [*(earlier * acts.SWAPS)[: acts.SWAPS - 1], versions[-1]]
     moved = []
     with _load(playing) as load:
         _rest(playing, SWAP_S, "requests run")
@@ -107,7 +106,7 @@ def swap(playing: Playing) -> acts.Swaps:
             bundles.republish(repository, version)
             playing.doors.wait_for_model(version)
             moved.append((began_s, time.monotonic()))
-            _rest(playing, began_s + SWAP_S - time.monotonic(), f"swap {number} of {SWAPS}")
+            _rest(playing, began_s + SWAP_S - time.monotonic(), f"swap {number} of {acts.SWAPS}")
     near, away = split(load, moved, NEAR_S)
     return acts.Swaps(max(0, len(load.versions) - 1), load.requests, tuple(near), tuple(away))
 

@@ -17,20 +17,24 @@ from headrace.tour.bundles import first_bundle
 from headrace.tour.doors import Asked, Doors
 from headrace.tour.flow import listed
 from headrace.tour.shop import Shop
+from headrace.tour.shoppers import ClickModel
 
-EVERY_EXAMPLES: Final = 100
+HEADS: Final = 15
+"""So many heads are learned on the way."""
 POLL_MS: Final = 20
 WARM_S: Final = 60.0
 
 
-def open_line(line: LocalLine, shop: Shop, parts: Path, at_ms: int, doing: Callable[[str], None], head: Head) -> str:
+def open_line(
+    line: LocalLine, shop: Shop, model: ClickModel, parts: Path, doing: Callable[[str], None], head: Head
+) -> str:
     """Starts everything; the version of the first bundle.
 
     Args:
         line: not started.
         shop: whose products the worker shall know.
+        model: of the simulated shoppers.
         parts: a repository with the student part.
-        at_ms: event time of the products.
         doing: told what happens.
         head: the first one.
 
@@ -41,17 +45,17 @@ def open_line(line: LocalLine, shop: Shop, parts: Path, at_ms: int, doing: Calla
     version = first_bundle(line.repository, parts, head)
     line.start(lambda what: doing(f"starting {what}"))
     doing(f"writing {len(shop.products)} products")
-    _send_products(line.bootstrap, shop, at_ms)
-    line.start_verbs(verbs_of(line), lambda what: doing(f"starting {what}"))
+    _send_products(line.bootstrap, shop, model.start_ms)
+    line.start_verbs(verbs_of(line, model.searches), lambda what: doing(f"starting {what}"))
     return version
 
 
-def verbs_of(line: LocalLine) -> dict[str, Sequence[str]]:
+def verbs_of(line: LocalLine, searches: int) -> dict[str, Sequence[str]]:
     """The three processes with their flags, as anybody could start them by hand."""
     kafka = ("--bootstrap-servers", line.bootstrap)
     state = ("--redis-url", line.redis_url, "--namespace", line.namespace)
     models = ("--repository", str(line.repository))
-    pace = ("--every-examples", str(EVERY_EXAMPLES), "--every-seconds", "0")
+    pace = ("--every-examples", str(max(10, searches // HEADS)), "--every-seconds", "0")
     return {
         "consume": (*kafka, *state),
         "serve": (*kafka, *state, *models, "--port", str(line.port("serve")), "--trust-now", "--poll-ms", str(POLL_MS)),

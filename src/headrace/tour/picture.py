@@ -11,14 +11,9 @@ from headrace.tour.screen import COLOURS, SIGNS
 
 WINDOW: Final = 150
 """Lists that a point of a curve is the mean of."""
-COLUMNS: Final = 84
-LINES: Final = 8
-_INKS: Final = {
-    "served": "#1a7f37",
-    "given order": "#0969da",
-    "popularity": "#bf8700",
-    "frozen student": "#8250df",
-}
+COLUMNS: Final = 90
+LINES: Final = 9
+_INKS: Final = dict(zip(NAMES, ("#1a7f37", "#0969da", "#bf8700", "#8250df", "#1b7c83"), strict=True))
 Doubles = NDArray[np.float64]
 
 

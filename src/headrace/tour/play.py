@@ -52,7 +52,7 @@ def play(line: LocalLine, shop: Shop, model: ClickModel, seed: int, parts: Path,
     """
     shoppers = Shoppers(shop, model, seed)
     began_s = time.monotonic()
-    first = open_line(line, shop, parts, model.start_ms, stage.doing, first_head())
+    first = open_line(line, shop, model, parts, stage.doing, first_head())
     with ExitStack() as ending:
         doors = ending.enter_context(closing(Doors(line.serve_url, line.refresh_url)))
         stage.doing("reading item texts, encoding them")

@@ -1,7 +1,7 @@
-"""How good served lists were: each was scored before its clicks were known, and is compared with three other orders.
+"""How good served lists were: each was scored before its clicks were known, and is compared with four other orders.
 
 Quality is nDCG@10 with the simulated shopper's own utility as the gain, which no click, position or list can bias. All
-four orders are of the same candidates; what ties stays as the first stage gave it.
+five orders are of the same candidates; what ties stays as the first stage gave it.
 
 Shapes: B items of a list, N lists.
 """
@@ -20,7 +20,7 @@ Doubles = NDArray[np.float64]
 
 PLACES: Final = 10
 SERVED: Final = "served"
-BASELINES: Final = ("given order", "popularity", "frozen student")
+BASELINES: Final = ("given order", "popularity", "frozen student", "query's clicks")
 NAMES: Final = (SERVED, *BASELINES)
 
 
@@ -51,7 +51,8 @@ class ServedList:
 class Fold:
     """Lists and clicks in the order they happened.
 
-    Popularity is what was clicked for the same query before the list was asked for.
+    Popularity is what was clicked before a list was asked for; the query's clicks are those of them that the same query
+    led to.
 
     Attributes:
         values: name -> nDCG@10 of each counted list.
@@ -65,7 +66,8 @@ class Fold:
     versions: list[str] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     served: int = 0
-    _clicks: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _clicks: Counter[str] = field(default_factory=Counter)
+    _query_clicks: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def take(self, one: ServedList) -> None:
         """A list was served; one in which nothing is worth anything to the shopper is not counted."""
@@ -73,8 +75,9 @@ class Fold:
         if not one.gains.max(initial=0.0) > 0:
             return
         count = len(one.items)
-        clicks = np.array([self._clicks[one.text, item] for item in one.items], dtype=np.float64)
-        orders = (one.scores, -np.arange(count, dtype=np.float64), clicks, one.student)
+        clicks = np.array([self._clicks[item] for item in one.items], dtype=np.float64)
+        own = np.array([self._query_clicks[one.text, item] for item in one.items], dtype=np.float64)
+        orders = (one.scores, -np.arange(count, dtype=np.float64), clicks, one.student, own)
         for name, scores in zip(NAMES, orders, strict=True):
             self.values[name].append(ndcg(scores, one.gains))
         self.shoppers.append(one.shopper)
@@ -83,7 +86,8 @@ class Fold:
 
     def click(self, text: str, item: str) -> None:
         """An item was clicked for a query."""
-        self._clicks[text, item] += 1
+        self._clicks[item] += 1
+        self._query_clicks[text, item] += 1
 
 
 @dataclass(frozen=True, slots=True)

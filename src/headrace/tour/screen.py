@@ -21,8 +21,9 @@ COLOURS: Final[Mapping[str, str]] = {
     "given order": "blue",
     "popularity": "yellow",
     "frozen student": "magenta",
+    "query's clicks": "cyan",
 }
-SIGNS: Final[Mapping[str, str]] = {"served": "●", "given order": "·", "popularity": "+", "frozen student": "×"}
+SIGNS: Final[Mapping[str, str]] = dict(zip(COLOURS, "●·+×o", strict=True))
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -30,14 +31,14 @@ def opened(shop: Shop, model: ClickModel, took_s: float) -> list[str]:
     """What runs now."""
     queries = sum(query.held_out for query in shop.queries)
     return [
-        f"<bold>Headrace: the tour.</> {len(shop.products)} products, {queries} queries, {model.shoppers} simulated"
-        f" shoppers; all runs here, since {took_s:.0f} s ago.",
+        f"<bold>Headrace, the tour:</> {len(shop.products)} products, {queries} queries, {model.shoppers} simulated"
+        f" shoppers; ready after {took_s:.0f} s.",
     ]
 
 
 def first_list(text: str, before: Ranked, shop: Shop) -> list[str]:
     """The list before any event."""
-    lines = _title(1, f'"{text}", before any event: the student\'s cosine and the given order')
+    lines = _title(1, f'"{text}" before any event: all there is are texts and the given order')
     for rank, place in enumerate(before.order[:ROWS], start=1):
         lines.append(f"  {rank:>2}  {_name(shop, before.items[place]):<58} score {before.scores[place]:.3f}")
     return lines
@@ -56,15 +57,15 @@ def second_list(text: str, events: Events, shop: Shop) -> list[str]:
     if one is None:
         lines.append("  <red>No item moved up because of its counts.</>")
     else:
-        lines.append(
-            f"  {_name(shop, one.item)} moved from {one.before} to {one.after}. Why: simulated shoppers saw it"
-            f" {why.exposures} times here, clicked {why.clicks}."
-        )
-        lines.append(f"  The same head without any counts puts it at {one.without}.")
+        lines += [
+            f"  {_name(shop, one.item)} moved from {one.before} to {one.after}; the same head without counts puts it at"
+            f" {one.without}.",
+            f"  Why: simulated shoppers saw it {why.exposures} times for this query and clicked it {why.clicks} times.",
+        ]
     fresh = quantiles(events.fresh_ms)
     lines.append(
-        f"  From an event to a score that knows it: p50 <bold>{fresh['p50']:.0f} ms</>, at most"
-        f" {fresh['max']:.0f} ms ({int(fresh['count'])} simulated events)."
+        f"  From an event to the end of the first answer that knows it: p50 <bold>{fresh['p50']:.0f} ms</>, at most"
+        f" {fresh['max']:.0f} ms ({int(fresh['count'])} events)."
     )
     return lines
 
@@ -125,7 +126,7 @@ def ended(claims: Sequence[Claim], took_s: float, files: Sequence[str]) -> list[
 def short(reason: str) -> str:
     """A reason without long paths: 64 digits become eight, a path its last two parts."""
     shorter = _DIGEST.sub(lambda found: found.group()[:8] + "...", reason)
-    return re.sub(r"/\S*/(\S+/\S+)", r"\1", shorter)
+    return re.sub(r"\S*/(\S+/\S+)", r"\1", shorter)
 
 
 def plain(line: str) -> str:
