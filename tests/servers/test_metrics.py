@@ -21,6 +21,7 @@ from headrace.local.child import free_port
 from headrace.local.valkey import LocalValkey
 from headrace.streams.events import Click, ItemChanged, Query, encode
 from headrace.streams.topics import EVENTS, FEATURES, ITEMS, admin_of, all_topics, create_topics
+from scraped import value
 from served_logs import START_MS, searches, send, wire
 from serving import Worker, serving
 from tiny_models import publish_tiny
@@ -82,8 +83,8 @@ def records(bootstrap: str, suffix: str) -> None:
     click = Click("c-1", "client-1", "asked", START_MS + 1_000, "a", 1)
     late = Click("c-2", "client-1", "asked", START_MS - 3 * 86_400_000, "a", 1)
     producer = KafkaProducer(bootstrap_servers=bootstrap)
-    for value in (encode(asked), encode(click), encode(click), encode(late), b"{"):
-        producer.send(EVENTS + suffix, key=b"client-1", value=value, timestamp_ms=START_MS + 1_000)
+    for sent in (encode(asked), encode(click), encode(click), encode(late), b"{"):
+        producer.send(EVENTS + suffix, key=b"client-1", value=sent, timestamp_ms=START_MS + 1_000)
     for item in ("a", "item-1"):
         text = encode(ItemChanged(item, START_MS, "red shoe", "", {}, None))
         producer.send(ITEMS + suffix, key=item.encode(), value=text, timestamp_ms=START_MS)
@@ -119,17 +120,6 @@ def line(kafka: Broker, valkey: LocalValkey, namespace: str, topic_suffix: str, 
         ending.enter_context(running(learn, tmp_path / "refresh.log", shared))
         worker = ending.enter_context(serving(tmp_path, repository, valkey.url, "--trust-now", *flags))
         yield Line(doors | {"serve": f"http://127.0.0.1:{worker.port}"}, worker)
-
-
-def value(url: str, name: str, **labels: str) -> float:
-    """A sample of what a process shows, added up over the labels that are not named; 0 when there is none."""
-    try:
-        with urllib.request.urlopen(url + "/metrics", timeout=20) as answer:
-            families = list(text_string_to_metric_families(answer.read().decode()))
-    except OSError:
-        return 0.0
-    samples = [sample for family in families for sample in family.samples if sample.name == name]
-    return sum(one.value for one in samples if labels.items() <= one.labels.items())
 
 
 def use(line: Line) -> None:
