@@ -1,5 +1,7 @@
 """A partition's log: what is read is what was written, torn ends are cut, and nobody's batch is in it twice."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -214,3 +216,24 @@ def test_whoever_waits_hears_of_news(tmp_path: Path) -> None:
     log.delete_before(1)
     log.close()
     assert heard == ["news"] * 3
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = filled(tmp_path / "0.log", [[b"a"]])
+    write = os.write
+
+    def full(file: int, data: memoryview) -> int:
+        if len(data) < 30:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return write(file, data[: len(data) // 2])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(Refusal, match="cannot be written"):
+            append(log, batch_of([b"b"]))
+    assert append(log, batch_of([b"c"])) == 1
+    assert all_of(log) == [(0, b"a"), (1, b"c")]
+    log.close()
+    again = PartitionLog(tmp_path / "0.log")
+    assert (again.cut_bytes, all_of(again)) == (0, [(0, b"a"), (1, b"c")])
+    again.close()
