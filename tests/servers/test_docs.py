@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from documented import ROOT, blocks
+from documented import ROOT, Block, blocks
 from headrace.local.child import free_port
 from shell_session import ShellSession
 
@@ -98,3 +98,38 @@ def test_the_tutorial_and_the_how_to_pages(reader: Reader) -> None:
 
 def test_the_readme(reader: Reader) -> None:
     assert reader.paste(ROOT / "README.md") > 4
+
+
+@pytest.mark.parametrize(
+    ("note", "text", "expected"),
+    [
+        ("", "echo one\necho two", "one\n..."),
+        ("ends with 3", "echo one\n(exit 3)", "one"),
+        ("", "cd /\nsleep 60 &\n{ sleep 0.1; echo up; } &\n", "up"),
+        ("", "if false; then :; fi\nfalse || echo no", "no"),
+    ],
+)
+def test_what_a_page_says_comes_out(tmp_path: Path, note: str, text: str, expected: str) -> None:
+    shell = ShellSession(tmp_path, {"PATH": os.environ["PATH"]}, {})
+    try:
+        shell.run(Block("page.md", 1, "sh", note, text), expected)
+    finally:
+        shell.close()
+
+
+@pytest.mark.parametrize(
+    ("note", "text", "expected"),
+    [
+        ("", "echo one\necho three", "one\ntwo"),
+        ("", "echo one\nfalse\necho one", "one..."),
+        ("ends with 3", "echo one", "one"),
+        ("", "{ sleep 0.1; echo down; } &\n", "up"),
+    ],
+)
+def test_a_page_that_says_otherwise_is_refused(tmp_path: Path, note: str, text: str, expected: str) -> None:
+    shell = ShellSession(tmp_path, {"PATH": os.environ["PATH"]}, {})
+    try:
+        with pytest.raises(AssertionError, match=r"page\.md:1"):
+            shell.run(Block("page.md", 1, "sh", note, text), expected, timeout_s=1.0)
+    finally:
+        shell.close()
