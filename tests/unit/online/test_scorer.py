@@ -1,4 +1,7 @@
 import gc
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -194,3 +197,15 @@ def test_processors_without_vnni_multiply_exactly(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr("headrace.online.scorer.products_overflow", lambda overflow=overflow: overflow)
         Encoder(folder_of(tmp_path))
     assert entries == [("session.x64quantprecision", "1")]
+
+
+def test_the_runtime_neither_writes_into_home_nor_tells_its_maker(tmp_path: Path) -> None:
+    kept = {
+        name: value for name, value in os.environ.items() if name not in {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    }
+    program = "import headrace.online.scorer, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=kept | {"HOME": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
+    assert list(tmp_path.rglob("*")) == []
