@@ -19,7 +19,7 @@ Edge = dict[int, list[int]]
 
 
 @dataclass
-class _Search:
+class OpenSearch:
     query: int
     at_ms: int
     shown: set[int] = field(default_factory=set)
@@ -32,7 +32,7 @@ class State:
     def __init__(self, item_floor: int = 50) -> None:
         self._floor = item_floor
         self._sequences: dict[str, list[tuple[int, int, int, int]]] = {}
-        self._searches: dict[str, _Search] = {}
+        self._searches: dict[str, OpenSearch] = {}
         self._edges: dict[int, dict[int, Edge]] = {}
         self._queries_of: dict[int, dict[int, Edge]] = {}
 
@@ -65,7 +65,7 @@ class State:
         match step:
             case Searched():
                 query = query_hash(step.text)
-                self._searches[step.query_id] = _Search(query, step.at_ms)
+                self._searches[step.query_id] = OpenSearch(query, step.at_ms)
                 self._record(step.shopper, query, 0, step.at_ms, SEARCH)
             case Viewed():
                 search = self._open(step.query_id, step.at_ms)
@@ -80,14 +80,14 @@ class State:
                     self._count(search, item, search.clicked, 1, step.at_ms)
                 self._record(step.shopper, search.query if search else 0, item, step.at_ms, CLICK)
 
-    def _open(self, query_id: str, at_ms: int) -> _Search | None:
+    def _open(self, query_id: str, at_ms: int) -> OpenSearch | None:
         search = self._searches.get(query_id)
         return search if search and at_ms - search.at_ms <= SEARCH_LIVES_MS else None
 
     def _record(self, shopper: str, query: int, item: int, at_ms: int, action: int) -> None:
         self._sequences.setdefault(shopper, []).append((query, item, at_ms, action))
 
-    def _count(self, search: _Search, item: int, seen: set[int], what: int, at_ms: int) -> None:
+    def _count(self, search: OpenSearch, item: int, seen: set[int], what: int, at_ms: int) -> None:
         if item in seen:
             return
         seen.add(item)

@@ -165,12 +165,15 @@ class Shoppers:
         It is the judgment's worth times the shopper's taste times the taste of all at that time; where an item is shown
         plays no part. Quality is measured against it.
         """
-        place = self._place[item_id]
         shopper = int(search.client_id.rpartition("-")[2])
+        return self.utility_to_all(search, item_id) * math.exp(self._tastes[shopper, self._place[item_id]])
+
+    def utility_to_all(self, search: Search, item_id: str) -> float:
+        """The same without the shopper's own taste: the most that could be known without knowing who asks."""
+        place = self._place[item_id]
         share = self.drifted(search.number)
         common = (1.0 - share) * self._before[place] + share * self._after[place]
-        worth = self._worth[self._query_place[search.text], place]
-        return float(worth * math.exp(self._tastes[shopper, place] + common))
+        return float(self._worth[self._query_place[search.text], place] * math.exp(common))
 
     def click_probability(self, utility: float, position: int) -> float:
         """How likely a click is on an item worth so much, at a position, 1 = top."""

@@ -106,6 +106,7 @@ def test_what_is_not_judged_is_worth_nothing_and_a_better_judgment_is_worth_more
     worth = {item: tasteless.utility(search, item) for item in IDS}
     grades = SHOP.query(search.text).grades
     assert worth == {item: plain.relevance[grades.get(item, 0)] for item in IDS}
+    assert worth == {item: tasteless.utility_to_all(search, item) for item in IDS}
 
 
 def test_tastes_differ() -> None:
@@ -114,6 +115,9 @@ def test_tastes_differ() -> None:
     mine = [SHOPPERS.utility(search, item) for item in IDS]
     theirs = [SHOPPERS.utility(other, item) for item in IDS]
     assert np.argsort(mine).tolist() != np.argsort(theirs).tolist()
+    assert [SHOPPERS.utility_to_all(search, item) for item in IDS] == [
+        SHOPPERS.utility_to_all(other, item) for item in IDS
+    ]
 
 
 def test_the_position_shows_in_the_clicks() -> None:
