@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from headrace.local.broker.codes import Code, Refusal
@@ -11,6 +11,7 @@ from headrace.local.broker.members import Join, Joined, Sync, Synced
 from headrace.local.broker.offsets import Committed, Offsets, Partition
 
 _LONGEST_NOTE = 4_096
+_MOST_GROUPS = 10_000
 
 
 class Coordinator:
@@ -27,7 +28,7 @@ class Coordinator:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Group]:
         return iter(list(self._groups.values()))
 
     def group(self, name: str) -> Group | None:
@@ -40,7 +41,10 @@ class Coordinator:
             return Joined(Code.INVALID_GROUP_ID, asked.member_id)
         if name not in self._groups and asked.member_id:
             return Joined(Code.UNKNOWN_MEMBER_ID, asked.member_id)
-        group = self._groups.setdefault(name, Group(name))
+        try:
+            group = self._made(name)
+        except Refusal as refusal:
+            return Joined(refusal.code, asked.member_id)
         joined: Joined = await self._answer(group, lambda ticket: group.join(asked, ticket, _now_ms()))
         return joined
 
@@ -83,11 +87,11 @@ class Coordinator:
         """Writes down what a group commits; ``may_commit`` has allowed it.
 
         Raises:
-            Refusal: the note of one is too long, or the file cannot be written.
+            Refusal: the note of one is too long, there are too many groups, or the file cannot be written.
         """
         if any(len(each.note) > _LONGEST_NOTE for each in committed.values()):
             raise Refusal(Code.OFFSET_METADATA_TOO_LARGE)
-        self._groups.setdefault(name, Group(name))
+        self._made(name)
         self.offsets.put(name, committed)
 
     def delete(self, name: str) -> Code:
@@ -102,6 +106,13 @@ class Coordinator:
         if name in self._timers:
             self._timers.pop(name).cancel()
         return Code.NONE
+
+    def _made(self, name: str) -> Group:
+        if name not in self._groups:
+            if len(self._groups) >= _MOST_GROUPS:
+                raise Refusal(Code.GROUP_MAX_SIZE_REACHED)
+            self._groups[name] = Group(name)
+        return self._groups[name]
 
     async def _answer(self, group: Group, ask: Callable[[int], None]) -> Any:
         ticket = next(self._tickets)
