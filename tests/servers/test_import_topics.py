@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from kafka import KafkaConsumer, TopicPartition
 
 from headrace.commands.main import main
+from headrace.local.broker.process import LocalBroker
 from headrace.local.line import Broker
 from headrace.streams.events import Query, ShopperEvent, decode, encode
 from headrace.streams.partitioners import partition_of
@@ -40,14 +41,14 @@ class Place:
         return ["import", *chosen, "--bootstrap-servers", self.kafka.bootstrap, "--topic", self.ours, *more]
 
     def run(self, *more: str, names: tuple[str, ...] = ()) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "headrace.commands.main", *self.command(*more, names=names)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.returncode, done.stdout + done.stderr
+        before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            result = CliRunner().invoke(main, self.command(*more, names=names))
+        finally:
+            for name, handler in before.items():
+                signal.signal(name, handler)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return result.exit_code, result.output
 
     @contextmanager
     def running(self, log: Path, *more: str) -> Iterator["subprocess.Popen[bytes]"]:
@@ -190,6 +191,37 @@ def test_follows_and_sorts_what_comes_within_two_seconds(place: Place, tmp_path:
         assert process.wait(20) == 0, log.read_text()
     assert "400 records sent" in log.read_text()
     assert state_of(place.kafka, place.ours) == state_of(place.kafka, place.clean(found))
+
+
+def test_from_other_brokers(place: Place, tmp_path: Path) -> None:
+    theirs = LocalBroker(tmp_path / "theirs")
+    theirs.start()
+    try:
+        found = visits(40)
+        make(theirs, place.queries, place.events)
+        send_apart(theirs, place.queries, place.events, found)
+        code, said = place.run("--from-bootstrap-servers", theirs.bootstrap)
+        assert (code, "40 records sent" in said) == (0, True), said
+        assert state_of(place.kafka, place.ours) == state_of(place.kafka, place.clean(found))
+        code, said = place.run("--from-bootstrap-servers", theirs.bootstrap)
+        assert (code, "0 records sent" in said) == (0, True), said
+    finally:
+        theirs.kill()
+
+
+def test_one_that_is_stopped_says_how_to_go_on(place: Place, tmp_path: Path) -> None:
+    found, log = visits(15_000), tmp_path / "log"
+    send_apart(place.kafka, place.queries, place.events, found)
+    with place.running(log) as process:
+        wait_for(lambda: count(place.kafka, place.ours) > 0, "a beginning")
+        process.send_signal(signal.SIGINT)
+        code = process.wait(30)
+    said, there = log.read_text(), count(place.kafka, place.ours)
+    if there < len(found):  # on a fast day it is done before
+        assert (code, "the same command goes on" in said) == (1, True), said
+    code, said = place.run()  # at once: it ended in order
+    assert (code, f"{len(found) - there} records sent" in said) == (0, True), said
+    assert "runs still" not in said
 
 
 def test_fields_under_other_names(place: Place) -> None:

@@ -144,11 +144,12 @@ class Import:
 def command(
     file: Path | None, names: tuple[str, ...], servers: str | None, bootstrap_servers: str, **flags: Any
 ) -> None:
-    r"""Put the events (or catalogue items) of FILE, JSON lines, also .gz, or .parquet, or of other topics into theirs.
+    r"""Put the events (or the catalogue items) of a FILE or of other topics into their topic.
 
-    Each record is keyed by its shopper (an item by its id), and its Kafka timestamp is the time of the event: however
-    old it is, it is not too late. The command ends with 1 when a row or record makes none: of a file these go to
-    FILE.rejected.jsonl with the reason, of topics to the dead letters (`headrace dlq list`).
+    A FILE holds JSON lines, also .gz, or is .parquet. Each record is keyed by its shopper (an item by its id), and its
+    Kafka timestamp is the time of the event: however old it is, it is not too late. The command ends with 1 when a row
+    or record makes none: of a file these go to FILE.rejected.jsonl with the reason, of topics to the dead letters
+    (`headrace dlq list`).
 
     Other topics hold UBI records as JSON, under any key and in any number of partitions. They are copied up to their
     end, in the order of the events' times, each record once: whenever the command breaks off, the same command goes
@@ -180,10 +181,10 @@ def command(
             partitioner,
             dry_run,
         )
-        refused = import_topics(asked)
+        done = import_topics(asked)
     else:
-        refused = _import_file(file, columns, content, topic, None if dry_run else bootstrap_servers, flags)
-    if refused:
+        done = not _import_file(file, columns, content, topic, None if dry_run else bootstrap_servers, flags)
+    if not done:
         sys.exit(1)
 
 

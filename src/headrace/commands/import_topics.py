@@ -62,7 +62,7 @@ class Asked:
 
 
 def import_topics(asked: Asked) -> bool:
-    """Copies them; whether some records were refused.
+    """Copies them; whether all of it is there now, and nothing was refused.
 
     Raises:
         click.ClickException: a topic is not there, Kafka does not answer, or the same import runs already.
@@ -93,7 +93,7 @@ def import_topics(asked: Asked) -> bool:
                 ending.callback(copy.letters[name].close)
         ending.callback(_report, copy)
         copy.run(stopped)
-    return bool(copy.refused)
+    return copy.whole and not copy.refused
 
 
 @dataclass(slots=True)

@@ -54,10 +54,10 @@ def command(folder: Path) -> None:
       headrace consume
     """
     show_configuration()
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
     with suppress(KeyboardInterrupt), _alone(folder):
         ports = _ports(folder)
+        for name in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(name, signal.default_int_handler)
         broker = LocalBroker(folder / "kafka", ports.kafka)
         line = LocalLine(folder, broker, partitions=PARTITIONS, redis_port=ports.redis)
         try:
