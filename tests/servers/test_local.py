@@ -138,7 +138,7 @@ def test_everything_is_there_when_it_starts_again(tmp_path: Path, how: signal.Si
     assert processes_of(folder) == []
 
 
-@pytest.mark.parametrize("moment", ["starting the broker", "starting topics"])
+@pytest.mark.parametrize("moment", ["starting the broker", "making the topics"])
 def test_ctrl_c_amid_the_start_leaves_nothing(tmp_path: Path, moment: str) -> None:
     folder, log = tmp_path / "shop", tmp_path / "log"
     with log.open("wb") as out:

@@ -82,7 +82,7 @@ def import_topics(asked: Asked) -> bool:
             click.echo(f"Warning: {topic}, partition {part}: {first} to {end - 1} were deleted before they were taken.")
         copy = Copy(asked, others, Merge(others.places))
         if not asked.dry_run:
-            _wait_for_silence(asked, others)
+            _wait_for_silence(asked, others, stopped)
             with speaking_to(asked.bootstrap):
                 copy.target = ending.enter_context(closing(Target(asked.bootstrap, ours, account)))
                 copy.writer = ending.enter_context(
@@ -128,7 +128,7 @@ class Copy:
         """Copies until the end, or until it is told to stop."""
         others, line = self.others, ProgressLine(self.asked.topic)
         self._landed = others.landed()
-        self._search()
+        self._search(stopped)
         begin, total = sum(others.begins.values()), sum(others.ends.values()) - sum(others.begins.values())
         on = False
         while not (stopped() or (self.whole and not self.asked.follow)):
@@ -213,7 +213,7 @@ class Copy:
                 self.target.commit(self.target.ends())
         self._accounted_s = time.monotonic()
 
-    def _search(self) -> None:
+    def _search(self, stopped: Stopped) -> None:
         """Finds out what of these topics lies in the target already."""
         if self.target is None:
             return
@@ -221,6 +221,8 @@ class Copy:
 
         def progress(done: int, total: int) -> None:
             line(done, total)
+            if stopped():
+                raise click.Abort
             if time.monotonic() - self._accounted_s >= _ACCOUNT_S:
                 self._account(first=True)
 
@@ -247,7 +249,7 @@ def _source(servers: str, name: str) -> Any:
         raise click.ClickException(f"There is no topic {name} on {servers}.") from error
 
 
-def _wait_for_silence(asked: Asked, others: OtherTopics) -> None:
+def _wait_for_silence(asked: Asked, others: OtherTopics, stopped: Stopped) -> None:
     """Returns once it is sure that no other import of the same topics is at work.
 
     Raises:
@@ -261,6 +263,8 @@ def _wait_for_silence(asked: Asked, others: OtherTopics) -> None:
         until_s = time.monotonic() + _SILENT_S
         while time.monotonic() < until_s:
             time.sleep(0.5)
+            if stopped():
+                raise click.Abort
             if others.note() != before:
                 raise click.ClickException(
                     f"An import from {' and '.join(asked.names)} into {asked.topic} is running already."

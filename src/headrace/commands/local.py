@@ -8,16 +8,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 import msgspec
 
+from headrace.commands.brokers import speaking_to
 from headrace.commands.options import show_configuration
 from headrace.local.broker.process import LocalBroker
 from headrace.local.child import StartFailed, free_port
-from headrace.local.line import LocalLine
-from headrace.streams.topics import PARTITIONS
+from headrace.local.valkey import LocalValkey
+from headrace.streams.topics import admin_of, all_topics, create_topics
 
 _FREED_S: Final = 10.0
 _LOOK_S: Final = 0.2
@@ -58,17 +59,22 @@ def command(folder: Path) -> None:
         ports = _ports(folder)
         for name in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(name, signal.default_int_handler)
-        broker = LocalBroker(folder / "kafka", ports.kafka)
-        line = LocalLine(folder, broker, partitions=PARTITIONS, redis_port=ports.redis)
+        broker, valkey = LocalBroker(folder / "broker", ports.kafka), LocalValkey(folder / "valkey", ports.redis)
         try:
-            line.start(lambda what: click.echo(f"starting {what}", err=True))
-            _say(folder, line)
-            _watch(line)
+            click.echo("starting the broker and Valkey", err=True)
+            broker.start()
+            valkey.start()
+            click.echo("making the topics", err=True)
+            with speaking_to(broker.bootstrap), admin_of(broker.bootstrap) as admin:
+                create_topics(admin, all_topics())
+            _say(folder, broker.bootstrap, valkey.url)
+            _watch(folder, broker, valkey)
         except StartFailed as error:
             raise click.ClickException(str(error)) from error
         finally:
             click.echo("stopping", err=True)
-            line.stop()
+            valkey.stop()
+            broker.stop()
 
 
 @contextmanager
@@ -132,30 +138,31 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _say(folder: Path, line: LocalLine) -> None:
-    redis_url = line.valkey.url
-    click.echo(f"Kafka  {line.bootstrap}\nRedis  {redis_url}\nAll data lies in {folder}. Never for production.")
+def _say(folder: Path, bootstrap: str, redis_url: str) -> None:
+    click.echo(f"Kafka  {bootstrap}\nRedis  {redis_url}\nAll data lies in {folder}. Never for production.")
     wanted = [
         f"export {name}={value}"
         for name, value, default in (
-            ("HEADRACE_BOOTSTRAP_SERVERS", line.bootstrap, f"127.0.0.1:{DEFAULT.kafka}"),
+            ("HEADRACE_BOOTSTRAP_SERVERS", bootstrap, f"127.0.0.1:{DEFAULT.kafka}"),
             ("HEADRACE_REDIS_URL", redis_url, f"redis://127.0.0.1:{DEFAULT.redis}/0"),
         )
         if value != default
     ]
     if wanted:
-        click.echo("The usual ports are taken. So that the other verbs find these:\n\n  " + "\n  ".join(wanted) + "\n")
+        click.echo(
+            "These are not the usual ports. So that the other verbs find them:\n\n  " + "\n  ".join(wanted) + "\n"
+        )
     click.echo("Ready. Ctrl-C ends it.")
 
 
-def _watch(line: LocalLine) -> None:
-    """Returns never; raises when one of them ends by itself.
+def _watch(folder: Path, broker: LocalBroker, valkey: LocalValkey) -> NoReturn:
+    """Waits until one of them ends by itself.
 
     Raises:
-        click.ClickException: with its name.
+        click.ClickException: always, with its name.
     """
     while True:
-        for name, pid, log in (("broker", line.broker.pid, "kafka"), ("Redis", line.valkey.pid, "valkey")):
-            if pid is None:
-                raise click.ClickException(f"The {name} ended by itself: its log is in {line.folder / log}.")
+        for name, server, log in (("broker", broker, "broker/broker.log"), ("Redis", valkey, "valkey/valkey.log")):
+            if server.pid is None:
+                raise click.ClickException(f"The {name} ended by itself; {folder / log} may say why.")
         time.sleep(_LOOK_S)
