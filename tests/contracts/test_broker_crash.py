@@ -1,5 +1,6 @@
 """What a broker promises over SIGKILLs: nothing acknowledged is lost or there twice, all else is as it was."""
 
+import os
 import signal
 import threading
 import time
@@ -10,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
 
 from broker_clients import CLIENTS, Broker, Sending, Sent, make_client
 from broker_members import PARTITIONS, Member, send
 from broker_waits import eventually
+from broker_wire import Wire, batch
 
 RECORDS = 6_000
 KILL_AT = {"embedded": (1_000, 2_000, 3_000), "apache": (2_000,)}  # a start of Apache Kafka takes seconds
 CALM_AT = 4_000
 PATIENCE_S = 60.0
+OUT_OF_ORDER = 45
 
 
 class Pace:
@@ -94,6 +98,65 @@ def check(broker: Broker, name: str, topic: str, topic_id: str | None, acknowled
     admin = make_client("kafka-python", broker.bootstrap)
     assert (admin.describe(topic).topic_id, admin.describe(topic).partitions) == (topic_id, (0, 1)), name
     admin.close()
+
+
+@pytest.mark.timeout(240)
+def test_what_is_sent_again_to_a_broker_that_stood_still_is_there_once(
+    new_kafka: Callable[[], Broker], topic: str
+) -> None:
+    node = new_kafka()
+    clients = {name: make_client(name, node.bootstrap) for name in CLIENTS}
+    for name, client in clients.items():
+        client.create(f"{topic}.{name}")
+    paces = {name: Pace() for name in CLIENTS}
+    how = Sending(idempotent=True, patience_s=PATIENCE_S, answer_s=1.0)
+    with ThreadPoolExecutor(len(CLIENTS)) as threads:
+        sending = [
+            threads.submit(client.send, f"{topic}.{name}", paces[name].records(), how)
+            for name, client in clients.items()
+        ]
+        assert eventually(lambda: all(pace.sent > 1_000 for pace in paces.values()))
+        assert node.pid
+        os.kill(node.pid, signal.SIGSTOP)
+        time.sleep(3.0)  # requests wait in its sockets; they are sent again, and then it takes both
+        os.kill(node.pid, signal.SIGCONT)
+        for pace in paces.values():
+            pace.calm.set()
+        acknowledged = [future.result(2 * PATIENCE_S) for future in sending]
+    assert acknowledged == [list(range(RECORDS))] * len(CLIENTS)
+    for name, client in clients.items():
+        assert client.ends(f"{topic}.{name}") == (0, RECORDS), name
+        values = [one.value for one in client.read(f"{topic}.{name}", RECORDS)]
+        assert values == [b"%d" % number + b"." * 100 for number in range(RECORDS)], name
+        client.close()
+
+
+def test_a_batch_that_is_sent_again_after_a_kill_is_known(new_kafka: Callable[[], Broker], topic: str) -> None:
+    node = new_kafka()
+    client = make_client("confluent-kafka", node.bootstrap)
+    client.create(topic)
+    client.send(topic, [Sent(b"before")], Sending(idempotent=True))  # whoever hands out producer ids is awake
+    wire = Wire(node.bootstrap)
+    me = wire.ask(InitProducerIdRequest, 1, {"transactional_id": None, "transaction_timeout_ms": 1})["producer_id"]
+
+    def produce(value: bytes, sequence: int) -> tuple[int, int]:
+        # of now: Apache Kafka forgets a producer whose last records are older than a day
+        part = {"index": 0, "records": batch([value], (me, 0, sequence), int(time.time() * 1000))}
+        data = [{"name": topic, "partition_data": [part]}]
+        answer = wire.ask(ProduceRequest, 7, {"acks": -1, "timeout_ms": 5_000, "topic_data": data})
+        told = answer["responses"][0]["partition_responses"][0]
+        return told["error_code"], told["base_offset"]
+
+    assert [produce(b"a", 0), produce(b"b", 1)] == [(0, 1), (0, 2)]
+    wire.close()
+    node.kill()
+    node.start()
+    wire = Wire(node.bootstrap)
+    assert produce(b"b", 1) == (0, 2)
+    assert produce(b"x", 9)[0] == OUT_OF_ORDER
+    assert produce(b"c", 2) == (0, 3)
+    wire.close()
+    client.close()
 
 
 @pytest.mark.timeout(240)

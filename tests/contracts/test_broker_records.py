@@ -131,6 +131,14 @@ def test_offsets_are_found_by_time(client: Client, topic: str) -> None:
     assert [client.offset_at(topic, time_ms) for time_ms in asked] == [0, 0, 0, 1, 2, 4, None]
 
 
+def test_offsets_are_found_by_time_when_batches_are_out_of_order(client: Client, topic: str) -> None:
+    client.create(topic)
+    for at_ms in (10, 50, 20, 30, 60, 15):
+        client.send(topic, [Sent(b"x", timestamp_ms=START_MS + at_ms)])
+    found = [client.offset_at(topic, START_MS + at_ms) for at_ms in (5, 11, 40, 50, 51, 60, 61)]
+    assert found == [0, 1, 1, 1, 4, 4, None]
+
+
 def test_deleted_records_are_gone_and_offsets_go_on(client: Client, topic: str) -> None:
     client.create(topic)
     client.send(topic, HUNDRED[:10])

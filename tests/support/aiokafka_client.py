@@ -147,7 +147,7 @@ class AioKafka:
             max_batch_size=1 << 20,
             enable_idempotence=how.idempotent or how.transaction is not None,
             transactional_id=how.transaction,
-            request_timeout_ms=int(how.patience_s * 1000),
+            request_timeout_ms=int(min(how.answer_s, how.patience_s) * 1000),
             linger_ms=5,
         )
         # a start that fails leaves the producer's connections open

@@ -72,6 +72,7 @@ class Sending:
         idempotent: with a producer id and sequence numbers.
         largest_bytes: what the client itself refuses to send.
         patience_s: how long a record is tried.
+        answer_s: how long an answer is waited for before a request is sent again.
         transaction: the id of a transaction around them all.
     """
 
@@ -79,6 +80,7 @@ class Sending:
     idempotent: bool = False
     largest_bytes: int = 8 << 20
     patience_s: float = WAIT_S
+    answer_s: float = 5.0
     transaction: str | None = None
 
 

@@ -90,6 +90,8 @@ class Confluent:
             "enable.idempotence": how.idempotent or how.transaction is not None,
             "message.max.bytes": how.largest_bytes,
             "message.timeout.ms": int(how.patience_s * 1000),
+            "request.timeout.ms": int(how.answer_s * 1000),
+            "socket.timeout.ms": int(how.answer_s * 1000) + 500,
             "linger.ms": 5,
         }
         if how.transaction is not None:

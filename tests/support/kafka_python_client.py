@@ -85,7 +85,7 @@ class KafkaPython:
                 delivery_timeout_ms=patience_ms,
                 max_block_ms=patience_ms,
                 linger_ms=5,
-                request_timeout_ms=min(5_000, patience_ms - 100),
+                request_timeout_ms=min(int(how.answer_s * 1000), patience_ms - 100),
                 **settings,
             )
             with closing(producer):
