@@ -19,7 +19,9 @@ from headrace.online.rounds import LogRecord
 from headrace.streams.kafka_access import clients
 from headrace.streams.watermark import Source
 
-POLL_RECORDS: Final = 1_000
+POLL_RECORDS: Final = 1_000_000
+"""All that was fetched, a megabyte a source: kafka-python 3.0 never gives out the rest of what is paused half-way, once
+another source was read on."""
 WAITING_RECORDS: Final = 10_000
 """A source with so many records waiting is not fetched from until they are read."""
 REQUEST_MS: Final = 15_000
