@@ -13,12 +13,13 @@ from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from broker_clients import Broker
+from broker_waits import eventually
 from headrace.commands import main
 from headrace.commands.recipes import made, redis_settings
 from headrace.local.valkey import LocalValkey
 from headrace.streams.generations import Generation, Recipe
 from headrace.streams.redis_generations import Generations
-from headrace.streams.topics import EVENTS, admin_of, all_topics, create_topics, source_of
+from headrace.streams.topics import EVENTS, admin_of, all_topics, create_topics, find_topics, source_of
 
 Finding = dict[str, str]
 
@@ -76,6 +77,8 @@ class Line:
         configs = {name.replace("_", "."): value for name, value in settings.items()}
         with admin_of(self.kafka.bootstrap) as admin:
             admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])
+            # what Apache Kafka's controller has taken, its broker knows a moment later
+            assert eventually(lambda: configs.items() <= find_topics(admin, [topic])[topic].settings.items())
 
 
 @pytest.fixture
@@ -132,6 +135,7 @@ def test_topics_that_are_not_as_they_should_be(line: Line) -> None:
     line.alter(line.events, retention_ms="604800000")
     with admin_of(line.kafka.bootstrap) as admin:
         admin.delete_topics([line.events + ".late"])
+        assert eventually(lambda: not find_topics(admin, [line.events + ".late"]))
     code, found = line.examined()
     assert code == 1
     assert "kafka-configs --alter" in found[f"topic {line.events}"]["do"]
