@@ -5,6 +5,7 @@ A cluster of its own on one machine asks for nothing. One in production asks for
 through every signature between a verb and ten kinds of clients would say the same thing ten times.
 """
 
+import logging
 import ssl
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -12,6 +13,8 @@ from typing import Any, Final, Literal
 Protocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
 PROTOCOLS: Final = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_TELLTALES: Final = ("kafka.net.connection", "kafka.protocol.parser", "aiokafka.conn")
+"""Loggers that write every request out when they debug, the one with the password too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,9 @@ def use(access: Access) -> None:
     """From now on every client of this process enters Kafka so."""
     global _access
     _access = access
+    if access.by_name:
+        for name in _TELLTALES:
+            logging.getLogger(name).setLevel(logging.INFO)
 
 
 def access() -> Access:

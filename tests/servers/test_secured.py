@@ -42,7 +42,8 @@ class Line:
         environment = os.environ | self.environment | otherwise
         command = [*HEADRACE, *verb]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
-        assert not any(secret in done.stdout + done.stderr for secret in SECRETS)
+        told = [said for said in (done.stdout + done.stderr).splitlines() if any(secret in said for secret in SECRETS)]
+        assert told == []
         return done
 
     def said(self) -> str:
@@ -142,6 +143,9 @@ def test_every_process_enters_and_none_tells_a_secret(line: Line, monkeypatch: p
 
 def wrong_passwords_are_sentences(line: Line) -> None:
     """What is said where the keys do not fit."""
+    plain = line.run("--log-level", "debug", "doctor", "--suffix", line.suffix, HEADRACE_KAFKA_MECHANISM="PLAIN")
+    assert plain.returncode == 0, plain.stdout + plain.stderr
+    assert "DEBUG kafka" in plain.stderr, "what debugs must not tell it either"
     wrong = line.run("doctor", "--suffix", line.suffix, HEADRACE_KAFKA_PASSWORD="wr0ng")
     assert wrong.returncode == 1
     assert "fail  kafka: " in wrong.stdout

@@ -40,7 +40,9 @@ RIGHTS = (
 
 _MORE = """
 listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
+  user_{user}="{password}";
+sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
 ssl.keystore.type=PEM
 ssl.keystore.location={certificate}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
@@ -65,7 +67,7 @@ class SecuredKafka(LocalKafka):
         for name in ("listeners", "advertised.listeners"):
             text = re.sub(rf"^({re.escape(name)}=.*)$", rf"\1,SECURE://{self.secure}", text, flags=re.MULTILINE)
         text = re.sub(r"^(listener.security.protocol.map=.*)$", r"\1,SECURE:SASL_SSL", text, flags=re.MULTILINE)
-        self._settings.write_text(text + _MORE.format(certificate=CERTIFICATE))
+        self._settings.write_text(text + _MORE.format(certificate=CERTIFICATE, user=USER, password=PASSWORD))
 
     def admit(self) -> None:
         """Makes the user, with the rights of `RIGHTS`."""

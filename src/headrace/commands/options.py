@@ -1,5 +1,6 @@
 """Flags that several verbs share, and the effective configuration, printed when a long-running verb starts."""
 
+import logging
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -19,6 +20,21 @@ NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _SECRET = re.compile(r"(^|_)(token|password|secret|credentials)$")
 _IN_URL = re.compile(r"(?<=://)([^/@:]*):.*@")
 _IN_QUERY = re.compile(r"([?&]password=)[^&]*")
+
+
+class Masking(logging.Filter):
+    """Hides a secret in whatever is logged: clients of Kafka write their settings out when they debug."""
+
+    def __init__(self, secret: str) -> None:
+        super().__init__()
+        self._secret = secret
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets every record through, without the secret."""
+        said = record.getMessage()
+        if self._secret in said:
+            record.msg, record.args = said.replace(self._secret, MASK), ()
+        return True
 
 
 class SharedOption(click.Option):
@@ -79,6 +95,9 @@ def bootstrap_servers(function: Decorated) -> Decorated:
         except OSError as error:
             raise click.UsageError(f"--kafka-ca {entry.ca_file}: {error}") from error
         use(entry)
+        if entry.password:
+            for handler in logging.getLogger().handlers:
+                handler.addFilter(Masking(entry.password))
         return function(*args, **values)
 
     decorated: Any = entering

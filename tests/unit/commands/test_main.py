@@ -181,6 +181,6 @@ def test_every_flag_of_every_verb_is_an_environment_variable() -> None:
 
 
 def test_a_verb_that_runs_for_long_prints_its_configuration_first() -> None:
-    for verb in ("consume", "rebuild", "serve", "refresh"):
+    for verb in ("consume", "rebuild", "serve", "refresh", "local"):
         source = inspect.getsource(importlib.import_module(front.verbs()[verb][0]))
         assert "    show_configuration()\n" in source, verb

@@ -1,10 +1,11 @@
+import logging
 from collections.abc import Iterator
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
-from headrace.commands.options import bootstrap_servers, masked, namespace, redis_url, show_configuration
+from headrace.commands.options import Masking, bootstrap_servers, masked, namespace, redis_url, show_configuration
 from headrace.streams import kafka_access
 
 
@@ -151,3 +152,23 @@ def test_no_secret_is_printed_at_the_start() -> None:
     for line in ("kafka_user               shop  (environment)", "kafka_password           ***  (environment)"):
         assert line in result.stderr
     assert "redis://:***@h:1/0  (environment)" in result.stderr
+
+
+def test_a_secret_is_masked_in_what_is_logged() -> None:
+    record = logging.LogRecord("kafka", logging.DEBUG, "", 0, "settings: %s", ({"sasl_plain_password": "pa55"},), None)
+    other = logging.LogRecord("kafka", logging.DEBUG, "", 0, "settings: %s", (["a"],), None)
+    assert Masking("pa55").filter(record) and Masking("pa55").filter(other)
+    assert record.getMessage() == "settings: {'sasl_plain_password': '***'}"
+    assert other.getMessage() == "settings: ['a']"
+
+
+@pytest.mark.usefixtures("entry")
+def test_clients_that_write_requests_out_are_quiet_where_one_holds_a_password() -> None:
+    teller = logging.getLogger("kafka.net.connection")
+    before = teller.level
+    teller.setLevel(logging.DEBUG)
+    try:
+        assert run("--kafka-security", "sasl_ssl", "--kafka-user", "a", "--kafka-password", "b").exit_code == 0
+        assert not teller.isEnabledFor(logging.DEBUG)
+    finally:
+        teller.setLevel(before)
