@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kafka.record.memory_records import MemoryRecords
 
 from headrace.local.broker import batches
+from headrace.local.broker import partition_log as module
 from headrace.local.broker.codes import Code, Refusal
 from headrace.local.broker.partition_log import PartitionLog
 from record_batches import batch_of
@@ -92,6 +93,65 @@ def test_a_changed_byte_is_never_read(tmp_path: Path, values: list[list[bytes]],
     assert again.cut_bytes == last_bytes
     assert path.stat().st_size == len(whole) - last_bytes
     again.close()
+    for cut in tmp_path.glob("*.cut"):
+        cut.unlink()
+
+
+def test_what_is_cut_lies_beside_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    log = filled(path, [[b"a", b"b"], [b"c"], [b"d"]])
+    first_bytes = log.bytes_from(0) - log.bytes_from(2)
+    log.close()
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[first_bytes + 61] ^= 1
+    path.write_bytes(damaged)
+    again = PartitionLog(path)
+    assert (again.next_offset, again.cut_bytes) == (2, len(whole) - first_bytes)
+    assert again.cut_path == tmp_path / "0.2.cut"
+    assert "checksum" in again.cut_reason
+    assert path.read_bytes() + again.cut_path.read_bytes() == bytes(damaged)
+    append(again, batch_of([b"new"]))
+    again.close()
+    path.write_bytes(path.read_bytes()[:-1])
+    last = PartitionLog(path)
+    assert last.cut_path.read_bytes().startswith(bytes(damaged[first_bytes:])), "what lies there already stays"
+    last.close()
+
+
+def test_nothing_is_cut_when_it_cannot_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    filled(path, [[b"a"], [b"b"]]).close()
+    torn = path.read_bytes()[:-1]
+    path.write_bytes(torn)
+    (tmp_path / "0.1.cut").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        PartitionLog(path)
+    assert path.read_bytes() == torn
+
+
+def test_a_wrong_length_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "0.log"
+    filled(path, [[b"a"]]).close()
+    path.write_bytes(path.read_bytes() + (1).to_bytes(8) + (2**31 - 13).to_bytes(4) + bytes(60))
+    pread, asked = os.pread, list[int]()
+
+    def read(file: int, size: int, at: int) -> bytes:
+        asked.append(size)
+        return pread(file, size, at)
+
+    monkeypatch.setattr(os, "pread", read)
+    log = PartitionLog(path)
+    assert (log.next_offset, log.cut_bytes) == (1, 72)
+    assert max(asked) <= 1 << 20
+    log.close()
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "9" * 30])
+def test_a_damaged_start_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "0.start").write_text(text)
+    with pytest.raises(ValueError, match=r"0\.start holds no offset: delete it"):
+        PartitionLog(tmp_path / "0.log")
 
 
 @given(LOGS, st.integers(0, 30), st.integers(0, 400))
@@ -218,7 +278,23 @@ def test_whoever_waits_hears_of_news(tmp_path: Path) -> None:
     assert heard == ["news"] * 3
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = filled(tmp_path / "0.log", [[b"a"]])
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(module, "replace_text", full)
+    with pytest.raises(Refusal, match="cannot be written") as refused:
+        log.delete_before(1)
+    assert refused.value.code == Code.KAFKA_STORAGE_ERROR
+    assert all_of(log) == [(0, b"a")]
+    log.close()
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     log = filled(tmp_path / "0.log", [[b"a"]])
     write = os.write
 
@@ -229,8 +305,10 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
-        with pytest.raises(Refusal, match="cannot be written"):
-            append(log, batch_of([b"b"]))
+        for _ in range(3):
+            with pytest.raises(Refusal, match="cannot be written"):
+                append(log, batch_of([b"b"]))
+        assert [one.getMessage().count("no space left") for one in caplog.records] == [1], "said once"
     assert append(log, batch_of([b"c"])) == 1
     assert all_of(log) == [(0, b"a"), (1, b"c")]
     log.close()

@@ -134,8 +134,7 @@ class Catalogue:
         opened = self._logs.setdefault(topic.id, [])
         for number in range(len(opened), topic.partitions):
             opened.append(PartitionLog(self._place(topic) / f"{number}.log"))
-            if opened[-1].cut_bytes:
-                log.warning("%s-%d: cut %d bytes of a torn end", topic.name, number, opened[-1].cut_bytes)
+            _tell_cut(topic.name, number, opened[-1])
 
     def _drop_leftovers(self) -> None:
         """Removes the folders of topics that were being deleted when the broker was killed."""
@@ -162,3 +161,17 @@ class Catalogue:
         }
         said = {"cluster_id": self.cluster_id, "next_producer_id": self._producer_ids_end, "topics": topics}
         replace_text(self._path, json.dumps(said, indent=1))
+
+
+def _tell_cut(name: str, number: int, opened: PartitionLog) -> None:
+    if opened.cut_bytes:
+        log.warning(
+            "%s-%d: ends at offset %d now. What comes behind it in the file cannot be read (%s): these %d bytes were "
+            "moved to %s, sound records among them too, if there were any.",
+            name,
+            number,
+            opened.next_offset,
+            opened.cut_reason,
+            opened.cut_bytes,
+            opened.cut_path,
+        )

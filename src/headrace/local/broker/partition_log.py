@@ -3,6 +3,7 @@
 A write is done when the page cache has it: it survives the end of this process, not that of the machine.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,25 +15,37 @@ from headrace.local.broker.codes import Code, Refusal
 from headrace.local.broker.files import replace_text
 from headrace.local.broker.producers import Producers
 
+log = logging.getLogger(__name__)
+
+_COPIED_BYTES = 1 << 20
+
 
 class PartitionLog:
     """The records of one partition.
 
     Attributes:
         start_offset: the first offset that can be read; only DeleteRecords moves it.
-        cut_bytes: what recovery cut off at the end, because it was not whole.
+        cut_bytes: what recovery cut off, because it was not whole, with all behind it.
+        cut_reason: why; "" when nothing was cut.
+        cut_path: the file beside the log that has what was cut, named by the offset that it begins with.
         listeners: are called when something was appended, deleted, or the log is gone.
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens the log, makes it where there is none, and cuts off a torn end."""
+        """Opens the log, makes it where there is none, and puts what is not whole aside, with all behind it.
+
+        Raises:
+            ValueError: the small file beside it holds no offset.
+            OSError: a file cannot be opened, or there is no room to put something aside.
+        """
         self._path = path
         self._start_path = path.with_suffix(".start")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._index = BatchIndex()
         self._producers = Producers()
-        self.start_offset = int(self._start_path.read_text()) if self._start_path.exists() else 0
-        self.cut_bytes = 0
+        self.start_offset = _offset_in(self._start_path) if self._start_path.exists() else 0
+        self.cut_bytes, self.cut_reason, self.cut_path = 0, "", path
+        self._full = False
         self.listeners: set[Callable[[], None]] = set()
         self._recover()
 
@@ -98,13 +111,16 @@ class PartitionLog:
         """Deletes what lies before an offset; -1 stands for the end. Returns the first offset that can be read.
 
         Raises:
-            Refusal: the offset is behind the end.
+            Refusal: the offset is behind the end, or the file cannot be written.
         """
         offset = self.next_offset if offset == -1 else offset
         if not 0 <= offset <= self.next_offset:
             raise Refusal(Code.OFFSET_OUT_OF_RANGE)
         if offset > self.start_offset:
-            replace_text(self._start_path, str(offset))
+            try:
+                replace_text(self._start_path, str(offset))
+            except OSError as error:
+                raise self._unwritable(error) from error
             self.start_offset = offset
             if offset == self.next_offset:
                 self._empty(offset)
@@ -135,7 +151,14 @@ class PartitionLog:
                 rest = rest[os.write(self._file, rest) :]
         except OSError as error:
             os.ftruncate(self._file, self._index.size_bytes)
-            raise Refusal(Code.KAFKA_STORAGE_ERROR, f"{self._path} cannot be written: {error}") from error
+            raise self._unwritable(error) from error
+        self._full = False
+
+    def _unwritable(self, error: OSError) -> Refusal:
+        if not self._full:  # a producer tries again and again
+            log.error("%s cannot be written: %s; producers are refused until it can", self._path, error)
+        self._full = True
+        return Refusal(Code.KAFKA_STORAGE_ERROR, f"{self._path} cannot be written: {error}")
 
     def _empty(self, next_offset: int) -> None:
         os.ftruncate(self._file, 0)
@@ -146,21 +169,44 @@ class PartitionLog:
         size_bytes = os.fstat(self._file).st_size
         while self._index.size_bytes < size_bytes:
             try:
-                batch = self._batch_at(self._index.size_bytes)
-            except Torn:
+                batch = self._batch_at(self._index.size_bytes, size_bytes)
+            except Torn as torn:
+                self.cut_reason = str(torn)
                 break
             if not len(self._index):
                 self.start_offset = max(self.start_offset, batch.base_offset)
             elif batch.base_offset != self.next_offset:
+                self.cut_reason = f"a batch says offset {batch.base_offset} where {self.next_offset} comes next"
                 break
             self._index.add(batch.base_offset, batch, batch.last_timestamp_ms)
             self._producers.appended(batch, batch.base_offset)
         self.cut_bytes = size_bytes - self._index.size_bytes
         if self.cut_bytes:
+            self._put_aside()
             os.ftruncate(self._file, self._index.size_bytes)
         if self.start_offset > self.next_offset or not len(self._index):
             self._empty(self.start_offset)  # all was deleted, or what lay behind the deletion was lost
 
-    def _batch_at(self, position: int) -> Batch:
+    def _put_aside(self) -> None:
+        """Copies what is cut: one changed byte in the middle may have thousands of sound records behind it."""
+        position = self._index.size_bytes
+        self.cut_path = self._path.with_suffix(f".{self.next_offset}.cut")
+        with self.cut_path.open("ab") as aside:
+            while data := os.pread(self._file, _COPIED_BYTES, position):
+                aside.write(data)
+                position += len(data)
+            aside.flush()
+            os.fsync(aside.fileno())
+
+    def _batch_at(self, position: int, file_bytes: int) -> Batch:
         size_bytes = batches.size_of(os.pread(self._file, batches.HEADER_BYTES, position))
+        if size_bytes > file_bytes - position:  # a wrong length may be 2 GB
+            raise Torn("a batch is cut off")
         return batches.read(os.pread(self._file, size_bytes, position))
+
+
+def _offset_in(path: Path) -> int:
+    text = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not (text.isascii() and text.isdigit() and int(text) < 2**63):
+        raise ValueError(f"{path} holds no offset: delete it, and the partition begins with what its log has")
+    return int(text)
