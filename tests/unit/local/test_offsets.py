@@ -1,5 +1,7 @@
 """What groups have committed is there after a kill, and its file stays short."""
 
+import errno
+import json
 from pathlib import Path
 
 import pytest
@@ -52,4 +54,40 @@ def test_the_file_is_rewritten_when_it_is_long(tmp_path: Path, monkeypatch: pyte
     offsets.close()
     again = Offsets(tmp_path / "offsets")
     assert again.of("g") == {("t", 0): Committed(99)}
+    again.close()
+
+
+@pytest.mark.parametrize(
+    "damage", [b"x", b"\xff", b"5", b"[]", b"{}", b'["g","t",0,1,2]', b'[[],"t",0,1,-1,""]', b'["g","t",0,"1",-1,""]']
+)
+def test_a_damaged_line_costs_itself_only(tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "offsets"
+    lines = [json.dumps(["g", "t", partition, 7, -1, ""]).encode() for partition in range(3)]
+    path.write_bytes(b"\n".join([lines[0], damage, *lines[1:], b""]))
+    offsets = Offsets(path)
+    assert offsets.of("g") == {("t", partition): Committed(7) for partition in range(3)}
+    assert "left out a line" in caplog.text
+    offsets.close()
+
+
+def test_a_commit_counts_when_the_file_cannot_be_rewritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_REWRITTEN_FROM_LINES", 10)
+    offsets = Offsets(tmp_path / "offsets")
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "replace_text", full)
+        for offset in range(40):
+            offsets.put("g", {("t", 0): Committed(offset)})
+    assert 1 <= caplog.text.count("no space left") <= 3
+    for offset in range(40, 60):
+        offsets.put("g", {("t", 0): Committed(offset)})
+    assert len((tmp_path / "offsets").read_text().splitlines()) <= 20
+    offsets.close()
+    again = Offsets(tmp_path / "offsets")
+    assert again.of("g") == {("t", 0): Committed(59)}
     again.close()

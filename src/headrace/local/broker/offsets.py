@@ -1,6 +1,7 @@
 """What groups have committed: in memory, and in an append-only file of JSON lines that is rewritten when it is long."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from headrace.local.broker.codes import Code, Refusal
 from headrace.local.broker.files import replace_text
+
+log = logging.getLogger(__name__)
 
 Partition = tuple[str, int]
 
@@ -27,16 +30,19 @@ class Offsets:
     """The committed offsets of all groups."""
 
     def __init__(self, path: Path) -> None:
-        """Reads what there is; a torn last line is cut off."""
+        """Reads what there is; a line that cannot be read is left out, the others count: each says all by itself.
+
+        Raises:
+            OSError: the file cannot be read, or not be rewritten.
+        """
         self._path = path
         self._groups: dict[str, dict[Partition, Committed]] = {}
         self._lines = 0
         for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
             try:
-                group, topic, partition, offset, epoch, note = json.loads(line if line.endswith(b"\n") else b"")
-            except ValueError:
-                break  # what a broker that was killed wrote last
-            self._take(group, (topic, partition), None if offset is None else Committed(offset, epoch, note))
+                self._take(*_read(line))
+            except (ValueError, TypeError):  # the last one: what a broker that was killed did not finish
+                log.warning("%s: left out a line that cannot be read: %.200r", path, line)
         self._file = -1
         self._rewrite()
 
@@ -68,7 +74,11 @@ class Offsets:
             self._take(group, partition, value)
         self._lines += len(committed)
         if self._lines > _REWRITTEN_FROM_LINES + 4 * sum(map(len, self._groups.values())):
-            self._rewrite()
+            try:
+                self._rewrite()
+            except OSError as error:  # what is committed is in the long one
+                log.error("%s is long and cannot be rewritten: %s", self._path, error)
+                self._lines = 0  # not at every commit again
 
     def forget(self, group: str) -> None:
         """Forgets all that a group has committed."""
@@ -98,10 +108,20 @@ class Offsets:
             _line(group, partition, value) for group, had in self._groups.items() for partition, value in had.items()
         ]
         replace_text(self._path, "".join(lines))
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        before, self._file = self._file, os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        if before >= 0:
+            os.close(before)
         self._lines = len(lines)
+
+
+def _read(line: bytes) -> tuple[str, Partition, Committed | None]:
+    if not line.endswith(b"\n"):
+        raise ValueError("its end is missing")
+    group, topic, partition, offset, epoch, note = json.loads(line)
+    numbers = (partition, epoch, 0 if offset is None else offset)
+    if not all(type(text) is str for text in (group, topic, note)) or not all(type(one) is int for one in numbers):
+        raise ValueError("it holds something else")
+    return group, (topic, partition), None if offset is None else Committed(offset, epoch, note)
 
 
 def _line(group: str, partition: Partition, value: Committed | None) -> str:
