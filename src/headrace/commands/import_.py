@@ -118,7 +118,7 @@ class Import:
     default=None,
     callback=lambda ctx, parameter, value: value and servers_of(ctx, parameter, value),
     metavar="HOST:PORT,...",
-    help="The brokers of --from-topic, if they are others.",
+    help="The brokers of --from-topic, if they are others; they are entered in the same way.",
 )
 @click.option("--follow", is_flag=True, help="With --from-topic: go on at the end until stopped.")
 @click.option("--items", is_flag=True, help="The rows are catalogue items, not events.")
