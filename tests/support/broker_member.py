@@ -67,6 +67,9 @@ def kafka_python(bootstrap: str, topic: str, group: str, running: Running) -> No
         auto_offset_reset="earliest",
         session_timeout_ms=SESSION_MS,
         heartbeat_interval_ms=HEARTBEAT_MS,
+        # on a busy machine kafka-python may join before it knows the topic's partitions, is assigned none, and looks
+        # again only when its metadata is old
+        metadata_max_age_ms=2_000,
     )
     with closing(consumer):
         consumer.subscribe([topic], listener=Listener())

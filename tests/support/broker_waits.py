@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from broker_clients import Refused
 
-WAIT_S = 20.0
+WAIT_S = 40.0
 
 
 def eventually(holds: Callable[[], bool], within_s: float = WAIT_S) -> bool:
