@@ -119,7 +119,7 @@ def test_the_whole_tour_holds_what_it_claims(seed: int, length: tuple[str, ...],
     for baseline in ("given order", "popularity", "frozen student"):
         assert numbers["quality"]["all"]["served_minus"][baseline][1] > 0
     lines = said.splitlines()
-    assert len(lines) <= 48
+    assert len(lines) <= 42
     assert max(map(len, lines)) <= 100, max(lines, key=len)
     assert "\x1b" not in said
     assert f"{numbers['killed']['redis']}  equal" in said

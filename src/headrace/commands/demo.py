@@ -24,7 +24,7 @@ from headrace.local import kafka as local_kafka
 from headrace.local.broker.process import LocalBroker
 from headrace.local.child import StartFailed
 from headrace.local.kafka import LocalKafka
-from headrace.local.line import Broker, LocalLine
+from headrace.local.line import LocalLine
 from headrace.local.replay import Refused
 from headrace.local.trivago_report import plot, write_json
 from headrace.models import minilm
@@ -53,15 +53,15 @@ LINE = "line"
 @click.option(
     "--broker",
     type=click.Choice(["embedded", "kafka"]),
-    default=None,
-    help="The embedded broker, or Apache Kafka from --kafka-jars.  [default: embedded; kafka for trivago]",
+    default="embedded",
+    help="The broker that comes with Headrace, or Apache Kafka from --kafka-jars.",
 )
 @click.option(
     "--kafka-jars",
     envvar="HEADRACE_KAFKA_JARS",
     type=click.Path(path_type=Path),
     default=Path("../shared/kafka/lib"),
-    help="The folder of Apache Kafka's jars.",
+    help="The folder of Apache Kafka's jars, for --broker kafka.",
 )
 @click.option(
     "--folder",
@@ -114,7 +114,7 @@ def command(**values: Any) -> None:
     flags = Flags(**values)
     for name in ("httpx", "kafka", "matplotlib"):  # they tell of every request and every slow moment
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    if flags.on_kafka and (reason := local_kafka.missing(flags.kafka_jars)):
+    if flags.broker == "kafka" and (reason := local_kafka.missing(flags.kafka_jars)):
         raise click.ClickException(reason)
     with _ending_in_order():
         try:
@@ -133,7 +133,7 @@ class Flags:
     data: str | None
     seed: int
     searches: int
-    broker: str | None
+    broker: str
     kafka_jars: Path
     folder: Path | None
     repository: Path
@@ -146,17 +146,11 @@ class Flags:
     data_folder: Path
     json_file: Path | None
 
-    @property
-    def on_kafka(self) -> bool:
-        """Whether Apache Kafka is the broker."""
-        return self.broker == "kafka" or (self.broker is None and self.data is not None)
-
     def line(self, folder: Path) -> LocalLine:
         """A line in a folder, not started."""
-        server: Broker = LocalBroker(folder / "broker")
-        if self.on_kafka:
-            server = LocalKafka(folder / "kafka", self.kafka_jars)
-        return LocalLine(folder, server, "demo")
+        if self.broker == "kafka":
+            return LocalLine(folder, LocalKafka(folder / "kafka", self.kafka_jars), "demo")
+        return LocalLine(folder, LocalBroker(folder / "broker"), "demo")
 
 
 def _tour(flags: Flags) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from headrace.models.metrics import Interval
-from headrace.tour.acts import Claim, Events, Killed, Ranked, Refused, Requests, Swaps, quantiles
-from headrace.tour.quality import NAMES, SERVED, Quality, Stretch
+from headrace.tour.acts import BEATEN, Claim, Events, Killed, Ranked, Refused, Requests, Swaps, quantiles
+from headrace.tour.quality import BASELINES, NAMES, SERVED, Quality, Stretch
 from headrace.tour.shop import Shop
 from headrace.tour.shoppers import ClickModel
 
@@ -112,7 +112,8 @@ def measured(found: Quality, drawn: Sequence[str]) -> list[str]:
     lines += drawn
     for name in NAMES:
         lines.append(_row(name, whole, found.later))
-    return lines
+    shown = ", ".join(name for name in BASELINES if name not in BEATEN)
+    return [*lines, f"  ({shown}: counting clicks of each query goes far with so few of them; shown, not claimed)"]
 
 
 def ended(claims: Sequence[Claim], took_s: float, files: Sequence[str]) -> list[str]:
@@ -120,7 +121,7 @@ def ended(claims: Sequence[Claim], took_s: float, files: Sequence[str]) -> list[
     broken = [claim for claim in claims if not claim.holds]
     lines = [f"<red>Does not hold: {claim.text}</>" for claim in broken]
     verdict = f"All {len(claims)} claims hold" if not broken else f"{len(broken)} of {len(claims)} claims do not hold"
-    return [*lines, f"<bold>{verdict}</>, {took_s:.0f} s. {' '.join(files)}"]
+    return [*lines, f"<bold>{verdict}</> after {took_s:.0f} s. {' '.join(files)}"]
 
 
 def short(reason: str) -> str:
@@ -135,7 +136,7 @@ def plain(line: str) -> str:
 
 
 def _title(number: int, text: str) -> list[str]:
-    return ["", f"<bold>{number}</>  <bold>{text}</>"]
+    return [f"<bold>{number}</>  <bold>{text}</>"]
 
 
 def _name(shop: Shop, item: str) -> str:

@@ -51,7 +51,7 @@ def whole_screen() -> list[str]:
 def test_it_is_one_screen_of_a_hundred_columns() -> None:
     lines = [screen.plain(line) for line in whole_screen()]
     assert max(len(line) for line in lines) <= screen.WIDTH, max(lines, key=len)
-    assert len(lines) <= 48
+    assert len(lines) <= 42
 
 
 def test_everything_about_shoppers_says_that_they_are_simulated() -> None:
