@@ -1,14 +1,15 @@
 """Requests as bytes: whatever comes is a request or is refused as none."""
 
 import contextlib
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
+from kafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest
 from kafka.protocol.consumer import FetchRequest, JoinGroupRequest, OffsetCommitRequest
-from kafka.protocol.metadata import ApiVersionsRequest, FindCoordinatorRequest, MetadataRequest
+from kafka.protocol.metadata import ApiVersionsRequest, ApiVersionsResponse, FindCoordinatorRequest, MetadataRequest
 from kafka.protocol.producer import ProduceRequest
 
 from headrace.local.broker.frames import Head, Malformed, body_of, head_of
@@ -50,3 +51,53 @@ def test_what_a_client_writes_is_read(version: int) -> None:
     body = body_of(frame, head, ProduceRequest)
     assert (body.acks, body.timeout_ms) == (-1, 9)
     assert [(part.index, part.records) for topic in body.topic_data for part in topic.partition_data] == [(4, b"r")]
+
+
+def body(request: Any, version: int, data: bytes) -> Any:
+    return body_of(data, Head(request.API_KEY, version, 1, "", 0), request)
+
+
+NO_TAGS, ONE_NAME = b"\x00", b"\x02a"
+QUICK_S = 5.0
+
+
+@pytest.mark.parametrize("number_bytes", [6, 1 << 20])
+def test_a_number_without_an_end_is_refused_at_once(number_bytes: int) -> None:
+    began_s = time.monotonic()
+    with pytest.raises(Malformed):
+        body(DescribeGroupsRequest, 5, NO_TAGS + b"\xff" * number_bytes + b"\x01" * 9)
+    assert time.monotonic() - began_s < QUICK_S
+
+
+@pytest.mark.parametrize(
+    ("request_", "version", "data"),
+    [
+        (DescribeGroupsRequest, 5, NO_TAGS + b"\xff\xff\xff\xff\x0f"),
+        (DescribeGroupsRequest, 4, b"\x7f\xff\xff\xff"),
+        (MetadataRequest, 1, b"\x7f\xff\xff\xff" + b"\x00\x01a"),
+        (ProduceRequest, 7, b"\xff\xff" + b"\x00\x01" + b"\x00" * 4 + b"\x7f\xff\xff\xff"),
+    ],
+)
+def test_a_list_said_to_be_endless_is_refused_at_once(request_: Any, version: int, data: bytes) -> None:
+    began_s = time.monotonic()
+    with pytest.raises(Malformed):
+        body(request_, version, data)
+    assert time.monotonic() - began_s < QUICK_S
+
+
+def test_many_tagged_fields_are_skipped_in_time() -> None:
+    count = 60_000
+    topic = bytes(16) + ONE_NAME + b"\x01\x05\x02??"
+    data = NO_TAGS + b"\xe1\xd4\x03" + topic * count + b"\x00\x01\x00"
+    began_s = time.monotonic()
+    asked = body(MetadataRequest, 12, data)
+    assert time.monotonic() - began_s < QUICK_S
+    assert len(asked.topics) == count
+    assert (asked.topics[-1].name, asked.include_topic_authorized_operations) == ("a", True)
+
+
+def test_clients_in_this_process_read_as_before() -> None:
+    body(ApiVersionsRequest, 3, NO_TAGS + ONE_NAME + ONE_NAME + NO_TAGS)
+    features = b"\x01\x00\x05" + b"\x02" + ONE_NAME + b"\x00\x01\x00\x02" + b"\x00"
+    answer = ApiVersionsResponse.decode(b"\x00\x00" + b"\x01" + b"\x00" * 4 + features, version=3)
+    assert [one.name for one in answer.supported_features] == ["a"]

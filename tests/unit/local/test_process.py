@@ -132,6 +132,7 @@ def test_a_signal_ends_it_in_order(number: signal.Signals, tmp_path: Path) -> No
         (b"\x00\x00\x00\x0a" + b"\x00\x00\x00\x0b" + b"\x00" * 6, "cannot be read"),  # Produce cut off
         (b"\x00\x00\x00\x0a" + b"\x03\xe7\x00\x00" + b"\x00" * 6, "no answer to requests of kind 999"),
         (b"GET / HTTP/1.1\r\n\r\n", "no request"),
+        (b"\x00\x50\x00\x00" + b"\x00\x03\x00\x0c" + b"\x00" * 6, "MetadataRequest of 5242880 bytes is too large"),
     ],
 )
 def test_what_is_no_request_costs_its_connection_and_one_line(

@@ -27,8 +27,10 @@ class Api:
         request: the generated class.
         versions: the lowest and the highest that are answered; Kafka 4.1's where there is no reason for others.
         answer: returns an instance of the response's generated class, or None for no answer.
+        most_bytes: of a request; only one with records is larger.
     """
 
     request: Any
     versions: tuple[int, int]
     answer: Callable[[Asked], Awaitable[Any]]
+    most_bytes: int = 4_194_304

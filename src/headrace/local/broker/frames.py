@@ -1,8 +1,14 @@
 """Kafka's frames: the head of a request, and an answer as bytes. Pure."""
 
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+from kafka.protocol.schemas.fields.codecs import UnsignedVarInt32
+from kafka.protocol.schemas.fields.struct import StructField
 
 _HEAD = struct.Struct(">hhih")
 HEAD_BYTES = _HEAD.size
@@ -61,7 +67,7 @@ def body_of(frame: bytes, head: Head, request: Any) -> Any:
     try:
         if request.flexible_version_q(head.version):
             at = _behind_tags(frame, at)
-        return request.decode(memoryview(frame)[at:], version=head.version)
+        return _decoder(request, head.version)(memoryview(frame), at)[0]
     except (ValueError, IndexError, struct.error, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise Malformed(f"{request.name} version {head.version} cannot be read: {error!r}") from error
 
@@ -73,7 +79,42 @@ def answered(response: Any, correlation_id: int) -> bytes:
     return wire
 
 
-def _behind_tags(frame: bytes, at: int) -> int:
+@cache
+def _decoder(request: Any, version: int) -> Callable[[memoryview, int], tuple[Any, int]]:
+    """kafka-python's reader of that request, made to read strangers' bytes in time that grows with their number."""
+    flexible = request.flexible_version_q(version)
+    with _bounded():
+        read: Callable[[memoryview, int], tuple[Any, int]] = request._struct.compiled_decode_from(
+            version, compact=flexible, tagged=flexible, data_class=request
+        )
+    return read
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Makes the readers that are generated meanwhile bounded.
+
+    As they are, a number without an end takes time that grows with the square of the frame: 1 MB takes minutes. So do
+    tagged fields, each of which copies the rest of the frame; nothing that the broker answers looks at one.
+    """
+
+    def varint(ctx: Any, name: str, indent: str) -> None:
+        ctx.globs["_varint"] = _varint
+        ctx.emit(indent, f"{name}, pos = _varint(data, pos)")
+
+    def tags(_self: Any, ctx: Any, _name: str, indent: str, _version: int) -> None:
+        ctx.globs["_behind_tags"] = _behind_tags
+        ctx.emit(indent, "pos = _behind_tags(data, pos)")
+
+    plain_varint, plain_tags = UnsignedVarInt32.__dict__["emit_decode_from"], StructField._emit_tagged_decode
+    UnsignedVarInt32.emit_decode_from, StructField._emit_tagged_decode = staticmethod(varint), tags
+    try:
+        yield
+    finally:
+        UnsignedVarInt32.emit_decode_from, StructField._emit_tagged_decode = plain_varint, plain_tags
+
+
+def _behind_tags(frame: bytes | memoryview, at: int) -> int:
     count, at = _varint(frame, at)
     for _ in range(count):
         _, at = _varint(frame, at)
@@ -82,7 +123,7 @@ def _behind_tags(frame: bytes, at: int) -> int:
     return at
 
 
-def _varint(frame: bytes, at: int) -> tuple[int, int]:
+def _varint(frame: bytes | memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 35, 7):
         value |= (frame[at] & 0x7F) << shift

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _LATEST, _EARLIEST, _NEWEST, _EARLIEST_LOCAL = -1, -2, -3, -4
 _MOST_FETCHED_BYTES = 57_671_680  # Kafka's fetch.max.bytes
+_MOST_PRODUCED_BYTES = 104_857_600  # Kafka's socket.request.max.bytes
 _BY_ID_PRODUCE, _BY_ID_FETCH = 13, 13  # from these versions on topics are named by their id
 _EPOCH = 0  # of every partition's leader: there is one broker, and it stays the leader
 
@@ -37,7 +38,8 @@ class RecordRequests:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self.apis = (
-            Api(ProduceRequest, (0, 13), self._produce),  # 0 to 2 are refused; librdkafka wants to see them named
+            # 0 to 2 are refused; librdkafka wants to see them named.
+            Api(ProduceRequest, (0, 13), self._produce, _MOST_PRODUCED_BYTES),
             Api(FetchRequest, (4, 17), self._fetch),
             Api(ListOffsetsRequest, (1, 10), self._list_offsets),
             Api(OffsetForLeaderEpochRequest, (2, 4), self._epoch_ends),

@@ -24,7 +24,6 @@ from headrace.local.broker.topic_requests import Address, TopicRequests
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"  # and nothing else: there is no password and no encryption
-_MOST_FRAME_BYTES = 104_857_600  # Kafka's socket.request.max.bytes
 _MOST_CONNECTIONS = 1_000
 _BUFFER_BYTES = 1 << 20
 
@@ -60,6 +59,7 @@ class Server:
         )
         self._apis: dict[int, Api] = {api.request.API_KEY: api for part in parts for api in part.apis}
         self._apis[ApiVersionsRequest.API_KEY] = Api(ApiVersionsRequest, (0, 4), self._versions)
+        self._most_bytes = max(api.most_bytes for api in self._apis.values())
         self._talks: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Server | None = None
 
@@ -105,18 +105,26 @@ class Server:
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
         while True:
             size_bytes = int.from_bytes(await reader.readexactly(4), signed=True)
-            if not HEAD_BYTES <= size_bytes <= _MOST_FRAME_BYTES:
+            if not HEAD_BYTES <= size_bytes <= self._most_bytes:
                 raise Malformed(f"a frame of {size_bytes} bytes is no request")
-            wire = await self._answer(await reader.readexactly(size_bytes), host)
+            frame = await reader.readexactly(HEAD_BYTES)
+            api = self._api(frame, size_bytes)
+            wire = await self._answer(frame + await reader.readexactly(size_bytes - HEAD_BYTES), api, host)
             if wire is not None:
                 writer.write(wire)
                 await writer.drain()
 
-    async def _answer(self, frame: bytes, host: str) -> bytes | None:
-        head = head_of(frame)
-        api = self._apis.get(head.api_key)
+    def _api(self, head: bytes, size_bytes: int) -> Api:
+        key = int.from_bytes(head[:2], signed=True)
+        api = self._apis.get(key)
         if api is None:
-            raise Malformed(f"there is no answer to requests of kind {head.api_key}")
+            raise Malformed(f"there is no answer to requests of kind {key}")
+        if size_bytes > api.most_bytes:
+            raise Malformed(f"a {api.request.name} of {size_bytes} bytes is too large: at most {api.most_bytes}")
+        return api
+
+    async def _answer(self, frame: bytes, api: Api, host: str) -> bytes | None:
+        head = head_of(frame)
         if not api.versions[0] <= head.version <= api.versions[1]:
             return self._unsupported(head, api)
         asked = Asked(body_of(frame, head, api.request), head.version, head.client_id, host)
