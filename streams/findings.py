@@ -13,10 +13,9 @@ Level = Literal["ok", "warn", "fail"]
 CLOCK_WARN_MS: Final = 1_000
 CLOCK_FAIL_MS: Final = 300_000
 """As far as an event may lie in the future before it is dead-lettered."""
-MEMORY_WARN: Final = 0.8
-MEMORY_FAIL: Final = 0.95
 LAG_WARN: Final = 10_000
 FITS: Final = 0.99
+PAUSE_DAYS: Final = 30
 SAMPLE: Final = 20
 """Fewer keys say nothing about a partitioner."""
 
@@ -52,31 +51,6 @@ class TopicFacts(Struct, frozen=True):
     replicas: int = 0
     broken: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
-
-
-class StoreFacts(Struct, frozen=True):
-    """What Redis tells of itself; None: it does not say.
-
-    Attributes:
-        server: "Redis" or "Valkey".
-        writes_ok: whether the last write to the append-only file went through.
-        clock_ms: how far its clock is ahead of ours.
-        open_door: it can be reached from elsewhere and was entered without a password.
-    """
-
-    server: str
-    version: str
-    policy: str | None = None
-    appendonly: str | None = None
-    appendfsync: str | None = None
-    writes_ok: bool | None = None
-    role: str | None = None
-    replicas: int | None = None
-    used_bytes: int | None = None
-    max_bytes: int | None = None
-    cluster: bool | None = None
-    clock_ms: int = 0
-    open_door: bool = False
 
 
 class SampleFacts(Struct, frozen=True):
@@ -133,6 +107,25 @@ def _otherwise(topic: TopicFacts, level: Level, sentence: str) -> Finding:
     return Finding(f"topic {topic.name}", level, says, do)
 
 
+def of_brokers(settings: Mapping[str, str]) -> list[Finding]:
+    """What a broker's own settings lead to; none where they were not seen."""
+    findings = []
+    if settings.get("auto.create.topics.enable") == "true":
+        do = "set auto.create.topics.enable=false: a mistyped name becomes a topic with other settings"
+        findings.append(Finding("kafka new topics", "warn", "made by themselves", do))
+    minutes = settings.get("offsets.retention.minutes", "")
+    if minutes.isdecimal():
+        days = int(minutes) / 1440
+        says = f"remembered for {days:,.0f} days without a member"
+        do = (
+            "set offsets.retention.minutes far above the longest pause of consumers: a group that is forgotten reads"
+            " everything again from where its generation began"
+        )
+        short = days < PAUSE_DAYS
+        findings.append(Finding("kafka groups", "warn" if short else "ok", says, do if short else ""))
+    return findings
+
+
 def of_sample(sample: SampleFacts) -> Finding:
     """Whether producers put keys where the state looks for them."""
     check = "kafka partitioner"
@@ -152,103 +145,6 @@ def of_sample(sample: SampleFacts) -> Finding:
         "keys must be the shopper's client_id, from one kind of producer: what lies elsewhere is dead-lettered as"
         " misrouted, and `headrace dlq redrive` puts it right",
     )
-
-
-def of_store(facts: StoreFacts) -> list[Finding]:
-    """Whether Redis keeps what is written to it."""
-    return [
-        _version(facts),
-        _policy(facts),
-        _file(facts),
-        _role(facts),
-        _memory(facts),
-        _cluster(facts),
-        _door(facts),
-    ]
-
-
-def _unseen(check: str, setting: str, wanted: str) -> Finding:
-    do = f"see to it that {setting} is {wanted}: the server does not let this user ask"
-    return Finding(check, "warn", f"{setting} was not seen", do)
-
-
-def _version(facts: StoreFacts) -> Finding:
-    says = f"{facts.server} {facts.version}"
-    if facts.server == "Valkey":
-        return Finding("redis version", "ok", says)
-    major, minor = (int(part) for part in [*facts.version.split("."), "0"][:2])
-    if (major, minor) < (6, 2):
-        return Finding("redis version", "fail", says, "upgrade to Redis 7.2 or newer, or to Valkey")
-    if (major, minor) < (7, 2):
-        do = "upgrade to Redis 7.2 or newer, or to Valkey; until then only --durability memory starts"
-        return Finding("redis version", "fail", f"{says} cannot say what is on its disk", do)
-    return Finding("redis version", "ok", says)
-
-
-def _policy(facts: StoreFacts) -> Finding:
-    check = "redis eviction"
-    if facts.policy is None:
-        return _unseen(check, "maxmemory-policy", "noeviction")
-    if facts.policy != "noeviction":
-        do = "set maxmemory-policy noeviction: it drops state in silence, and `consume` refuses it"
-        return Finding(check, "fail", facts.policy, do)
-    return Finding(check, "ok", facts.policy)
-
-
-def _file(facts: StoreFacts) -> Finding:
-    check = "redis append-only file"
-    if facts.writes_ok is False:
-        return Finding(check, "fail", "the last write to it failed", "look at the server's log and its disk")
-    if facts.appendonly is None or facts.appendfsync is None:
-        return _unseen(check, "appendonly", "yes and appendfsync everysec or always")
-    if facts.appendonly != "yes":
-        return Finding(check, "fail", "off", "set appendonly yes: `consume` refuses to acknowledge without it")
-    if facts.appendfsync == "no":
-        do = "set appendfsync everysec or always: `consume` refuses to acknowledge without it"
-        return Finding(check, "fail", "never synced", do)
-    return Finding(check, "ok", f"synced {facts.appendfsync}")
-
-
-def _role(facts: StoreFacts) -> Finding:
-    check = "redis replication"
-    if facts.role is None:
-        return _unseen(check, "the role", "that of a primary")
-    if facts.role != "master":
-        return Finding(check, "fail", "this is a replica: it takes no writes", "point --redis-url to its primary")
-    if not facts.replicas:
-        do = "add a replica and run `consume --durability replicas`, or accept a rebuild when the disk is lost"
-        return Finding(check, "warn", "no replica", do)
-    return Finding(check, "ok", f"{facts.replicas} replica{'s' if facts.replicas > 1 else ''}")
-
-
-def _memory(facts: StoreFacts) -> Finding:
-    check = "redis memory"
-    used = facts.used_bytes or 0
-    if facts.max_bytes is None:
-        return _unseen(check, "maxmemory", "below what the machine has")
-    if not facts.max_bytes:
-        do = "set maxmemory: a server that outgrows its machine is killed, one at its limit only refuses writes"
-        return Finding(check, "warn", f"{_mib(used)} used, no limit", do)
-    share = used / facts.max_bytes
-    says = f"{_mib(used)} of {_mib(facts.max_bytes)} used"
-    do = "raise maxmemory, drop old generations (`headrace generations drop`), or build with smaller bounds"
-    if share >= MEMORY_FAIL:
-        return Finding(check, "fail", f"{says}: writes are about to be refused", do)
-    return Finding(check, "warn", says, do) if share >= MEMORY_WARN else Finding(check, "ok", says)
-
-
-def _cluster(facts: StoreFacts) -> Finding:
-    if facts.cluster:
-        do = "use one primary with replicas: this version speaks to one node and follows no redirection"
-        return Finding("redis cluster", "fail", "cluster mode", do)
-    return Finding("redis cluster", "ok", "one node, no cluster")
-
-
-def _door(facts: StoreFacts) -> Finding:
-    if facts.open_door:
-        do = "set a password or an ACL user and rediss:// (TLS): whoever reaches it may read and delete all state"
-        return Finding("redis access", "warn", "reached over the network without a password", do)
-    return Finding("redis access", "ok", "a password, or not reachable from elsewhere")
 
 
 def of_clocks(redis_ms: int | None, ahead_records: int | None) -> list[Finding]:
@@ -314,7 +210,3 @@ def of_packages(found: Sequence[PackageFacts], python: tuple[int, int]) -> list[
     if not wrong and not untested:
         findings.append(Finding("packages", "ok", f"{len(found)} as they should be"))
     return findings
-
-
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 20):,.0f} MiB"

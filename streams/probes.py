@@ -6,14 +6,16 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import KafkaError
 
-from headrace.streams.findings import GroupFacts, SampleFacts, StoreFacts, TopicFacts
+from headrace.streams.findings import GroupFacts, SampleFacts, TopicFacts
 from headrace.streams.generations import Generation, group_of
 from headrace.streams.kafka_access import clients
 from headrace.streams.log_extent import committed_offsets
 from headrace.streams.partitioners import Partitioner, partition_of
 from headrace.streams.redis_wire import Wire
+from headrace.streams.store_findings import StoreFacts
 from headrace.streams.topics import (
     BOOTSTRAP_MS,
     DEAD,
@@ -78,6 +80,16 @@ def facts_of(asked: Topic, found: FoundTopic | None) -> TopicFacts:
         differences(Topic(asked.name, partitions[0], -1, broken), found),
         differences(Topic(asked.name, partitions[1], -1, odd), found),
     )
+
+
+def broker_settings(admin: KafkaAdminClient) -> dict[str, str]:
+    """The settings of one broker; {} where this user may not see them."""
+    node = str(admin.describe_cluster()["brokers"][0]["broker_id"])
+    try:
+        told = admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, node)], config_filter="all")
+    except KafkaError:
+        return {}
+    return {name: str(setting["value"]) for name, setting in told.get("broker", {}).get(node, {}).items()}
 
 
 def nodes_of(admin: KafkaAdminClient) -> tuple[str, int]:

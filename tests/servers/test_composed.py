@@ -103,7 +103,8 @@ def test_the_doctor_finds_nothing_to_fail_once_the_topics_are_made(servers: Serv
         "redis eviction: noeviction",
         "append-only file: synced everysec",
         "MiB of 2,048 MiB used",
-        "a password",
+        "redis access: a password",
+        "3,650 days",
     ):
         assert line in after.stdout
     assert "topic search" not in after.stdout, "none differs from what was asked for"

@@ -25,9 +25,10 @@ from headrace.streams import findings as of
 from headrace.streams.findings import Finding, PackageFacts
 from headrace.streams.generations import NORMALISER, Generation, check_positions
 from headrace.streams.log_extent import log_extent
-from headrace.streams.probes import group_facts, nodes_of, sample_of, store_of, topics_of
+from headrace.streams.probes import broker_settings, group_facts, nodes_of, sample_of, store_of, topics_of
 from headrace.streams.redis_generations import Generations
 from headrace.streams.searches import FOLD_VERSION
+from headrace.streams.store_findings import of_store
 from headrace.streams.topics import EVENTS, FoundTopic, Source, admin_of, check_source
 
 Report = Callable[[Finding], None]
@@ -86,7 +87,7 @@ def _state(report: Report, url: str, namespace: str) -> tuple[Generation | None,
     except StoreUnavailable as error:
         report(Finding("redis", "fail", str(error), "is it running, and is --redis-url right?"))
         return None, None
-    for finding in of.of_store(facts):
+    for finding in of_store(facts):
         report(finding)
     with Generations(redis_settings(url, "memory", 1, "doctor"), namespace) as generations:
         try:
@@ -134,6 +135,8 @@ def _topics(
 ) -> int | None:
     cluster_id, nodes = nodes_of(admin)
     report(Finding("kafka", "ok", f"{nodes} broker{'s' if nodes != 1 else ''}, cluster {cluster_id}"))
+    for finding in of.of_brokers(broker_settings(admin)):
+        report(finding)
     topics, found = topics_of(admin, suffix)
     for finding in of.of_topics(topics, nodes):
         report(finding)

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from headrace.streams import findings as of
-from headrace.streams.findings import Finding, GroupFacts, PackageFacts, SampleFacts, StoreFacts, TopicFacts
+from headrace.streams.findings import Finding, GroupFacts, PackageFacts, SampleFacts, TopicFacts
 from headrace.streams.probes import facts_of, read_store
+from headrace.streams.store_findings import StoreFacts, of_store
 from headrace.streams.topics import DEAD, EVENTS, FEATURES, ITEMS, LABELS, FoundTopic, Topic, all_topics
 
 WELL = StoreFacts(
@@ -39,8 +40,8 @@ def only(found: list[Finding]) -> Finding:
 
 
 def test_a_server_that_is_well() -> None:
-    assert set(levels(of.of_store(WELL)).values()) == {"ok"}
-    assert of.of_store(WELL)[0].says == "Valkey 8.1.4"
+    assert set(levels(of_store(WELL)).values()) == {"ok"}
+    assert of_store(WELL)[0].says == "Valkey 8.1.4"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_a_server_that_is_well() -> None:
     ],
 )
 def test_what_is_wrong_with_a_server_is_one_finding(facts: dict[str, Any], check: str, level: str, do: str) -> None:
-    found = only(of.of_store(msgspec.structs.replace(WELL, **facts)))
+    found = only(of_store(msgspec.structs.replace(WELL, **facts)))
     assert (found.check, found.level) == (check, level)
     assert do in found.do
 
@@ -74,7 +75,7 @@ def test_what_is_wrong_with_a_server_is_one_finding(facts: dict[str, Any], check
 @pytest.mark.parametrize("version", ["7.2.0", "8.0.1", "10.0"])
 def test_a_redis_that_knows_its_disk_is_well(version: str) -> None:
     facts = msgspec.structs.replace(WELL, server="Redis", version=version)
-    assert set(levels(of.of_store(facts)).values()) == {"ok"}
+    assert set(levels(of_store(facts)).values()) == {"ok"}
 
 
 def test_topics_that_are_not_there_are_named() -> None:
@@ -87,6 +88,19 @@ def test_differences_of_topics_keep_their_way_out() -> None:
     found = of.of_topics([topic], 3)
     assert Finding(f"topic {EVENTS}", "fail", "retention.ms=1 instead of -1", "set it with x: y") in found
     assert Finding(f"topic {EVENTS}", "warn", "a=1", "do b") in found
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({}, {}),
+        ({"auto.create.topics.enable": "false", "offsets.retention.minutes": "5256000"}, {"kafka groups": "ok"}),
+        ({"offsets.retention.minutes": "10080"}, {"kafka groups": "warn"}),
+        ({"auto.create.topics.enable": "true"}, {"kafka new topics": "warn"}),
+    ],
+)
+def test_settings_of_brokers(settings: dict[str, str], found: dict[str, str]) -> None:
+    assert levels(of.of_brokers(settings)) == found
 
 
 @pytest.mark.parametrize(("replicas", "level"), [(1, "warn"), (2, "warn"), (3, "ok")])
@@ -234,5 +248,5 @@ def test_a_redis_without_config_tells_what_info_holds() -> None:
 
 
 def test_a_redis_that_tells_nothing_is_not_called_well() -> None:
-    found = levels(of.of_store(read_store([Exception()] * 4, Exception(), 0, False)))
+    found = levels(of_store(read_store([Exception()] * 4, Exception(), 0, False)))
     assert found["redis eviction"] == found["redis memory"] == found["redis replication"] == "warn"
