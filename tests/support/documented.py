@@ -144,7 +144,7 @@ def checked(words: Sequence[str], complete: bool = True) -> str:
 
     Args:
         words: the command, ``headrace`` first.
-        complete: also ask for what the verb requires, and check the values of flags.
+        complete: also ask for what the verb requires.
     """
     context = click.Context(main, info_name="headrace")
     command: click.Command = main
@@ -162,8 +162,8 @@ def checked(words: Sequence[str], complete: bool = True) -> str:
             assert below is not None
             context = click.Context(below, info_name=name, parent=context)
             command = below
-        if complete and not given.get("help"):
-            _check_values(command, context, given)
+        if not given.get("help"):
+            _check_values(command, context, given, complete)
     except click.BadOptionUsage as error:
         return error.format_message() if complete else ""
     except click.UsageError as error:
@@ -171,18 +171,18 @@ def checked(words: Sequence[str], complete: bool = True) -> str:
     return f"{rest[0]!r} is too much" if rest and complete else ""
 
 
-def _check_values(command: click.Command, context: click.Context, given: dict[str, object]) -> None:
-    """Raises click.UsageError for an argument that is missing, or a value that the flag does not take."""
+def _check_values(command: click.Command, context: click.Context, given: dict[str, object], complete: bool) -> None:
+    """Raises click.UsageError for a value that the flag does not take and, if complete, for one that is missing."""
     for parameter in command.get_params(context):
         assert parameter.name is not None
         value = given.get(parameter.name)
         if value is None or isinstance(value, bool) or not isinstance(value, str | list | tuple):
-            if parameter.required and not isinstance(value, bool):
+            if complete and parameter.required and not isinstance(value, bool):
                 raise click.MissingParameter(ctx=context, param=parameter)
             continue
         if not isinstance(parameter.type, click.Path):
             for one in [value] if isinstance(value, str) else value:
-                if "$" not in str(one) and str(one).lower() not in {"...", "name", "file"}:
+                if "$" not in str(one) and str(one) != "..." and not str(one).isupper():  # NAME stands for a name
                     parameter.type.convert(one, parameter, context)
 
 
