@@ -17,7 +17,8 @@ RUN python -m venv /opt/headrace \
 FROM python:3.12-slim
 COPY --from=build /opt/headrace /opt/headrace
 # Owned by the user, so that a volume that is mounted here for the first time is too.
-RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/headrace --shell /usr/sbin/nologin headrace \
+RUN groupadd --gid 10001 headrace \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/headrace --shell /usr/sbin/nologin headrace \
  && install -d -o headrace -g headrace -m 0750 /var/lib/headrace /var/lib/headrace/models /var/lib/headrace/refresh
 ENV PATH=/opt/headrace/bin:$PATH \
     PYTHONUNBUFFERED=1 \

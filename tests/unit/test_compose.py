@@ -256,6 +256,9 @@ def secrets_of(value: Any, key: str = "") -> list[tuple[str, str]]:
 
 def test_nobody_is_root() -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", stages()[-1].last("USER"))
+    user, group = stages()[-1].last("USER").split(":")
+    made = next(argument for step, argument in stages()[-1].steps if step == "RUN")
+    assert f"groupadd --gid {group} " in made and f"useradd --uid {user} --gid {group} " in made
     steps = [name for name, _ in stages()[-1].steps]
     assert "RUN" not in steps[steps.index("USER") :]
     for service in OURS.values():

@@ -178,6 +178,7 @@ def test_every_flag_of_every_verb_is_an_environment_variable() -> None:
                 shared = option.envvar if isinstance(option.envvar, str) else own
                 assert own in said or shared in said, (path, option.name)
     assert flags > 100
+    assert "HEADRACE_LOG_LEVEL" in run("--help").output
 
 
 def test_a_verb_that_runs_for_long_prints_its_configuration_first() -> None:
