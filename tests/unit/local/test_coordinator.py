@@ -73,6 +73,21 @@ def test_there_are_only_so_many_groups(groups: Coordinator, monkeypatch: pytest.
     asyncio.run(story())
 
 
+def test_groups_that_are_only_names_make_room(groups: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_GROUPS", 4)
+
+    async def story() -> None:
+        groups.commit("kept", {("t", 0): Committed(1)})
+        await groups.join("joined", joins("x"))
+        await groups.join("coming", Join("", "x-1", (("range", b""),), session_ms=1_000))
+        for number in range(10):
+            await groups.join(f"left {number}", joins("x"))
+            assert groups.leave(f"left {number}", "x-1", None) == Code.NONE
+        assert {group.name for group in groups} == {"kept", "joined", "coming", "left 9"}
+
+    asyncio.run(story())
+
+
 def test_a_note_is_only_so_long(groups: Coordinator) -> None:
     with pytest.raises(Refusal) as refused:
         groups.commit("g", {("t", 0): Committed(1, -1, "x" * 4_097)})

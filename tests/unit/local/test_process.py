@@ -110,6 +110,14 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         assert "Traceback" not in str(failed.value)
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "x"])
+def test_what_is_no_port_is_refused_in_a_sentence(tmp_path: Path, port: str) -> None:
+    command = [sys.executable, "-P", "-m", "headrace.local.broker", "--dir", str(tmp_path), f"--port={port}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].endswith(f"argument --port: {port!r} is no port: 1 to 65535")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_order(number: signal.Signals, tmp_path: Path) -> None:
     port = free_port()

@@ -23,7 +23,7 @@ def main() -> None:
     """Runs a broker; ends with one sentence when it cannot start."""
     parser = argparse.ArgumentParser(prog="python -m headrace.local.broker", description=__doc__)
     parser.add_argument("--dir", type=Path, required=True, help="the folder of its data; is made when it is not there")
-    parser.add_argument("--port", type=int, default=9092, help=f"of {HOST} (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=9092, help=f"of {HOST} (default: %(default)s)")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     log.warning("This broker is for a laptop and for tests, never for production: run Apache Kafka there.")
@@ -32,6 +32,12 @@ def main() -> None:
             runner.run(_serve(given.dir, given.port, _most_partitions()))
     except (FolderInUse, ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text[:6]) < 2**16:  # not 0: clients must be told the port
+        return int(text[:6])
+    raise argparse.ArgumentTypeError(f"{text!r} is no port: 1 to 65535")
 
 
 async def _serve(folder: Path, port: int, most_partitions: int) -> None:

@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from headrace.local.broker.codes import Code, Refusal
@@ -49,7 +49,7 @@ class Catalogue:
         if self._path.exists():
             self._read()
         else:
-            self._write()
+            self._write(self._topics)
         self._drop_leftovers()
         for topic in self._topics.values():
             self._open(topic)
@@ -92,30 +92,47 @@ class Catalogue:
         """Adds a topic, or sets another number of partitions or other settings for one.
 
         Raises:
-            Refusal: there would be too many partitions.
+            Refusal: there would be too many partitions, or the disk cannot take it; nothing has changed then.
         """
         others = sum(each.partitions for each in self._topics.values() if each.name != topic.name)
         if others + topic.partitions > self._most_partitions:
             raise Refusal(
                 Code.INVALID_PARTITIONS, f"this broker has at most {self._most_partitions} partitions in all topics"
             )
+        try:
+            self._open(topic)  # first: whatever stops between the two leaves empty files that nobody names
+            self._write(self._topics | {topic.name: topic})
+        except OSError as error:
+            if topic.name not in self._topics:
+                self._drop(topic)
+            raise Refusal(Code.KAFKA_STORAGE_ERROR, f"{topic.name} cannot be written: {error}") from error
         self._topics[topic.name] = topic
-        self._write()
-        self._open(topic)
 
     def delete(self, topic: Topic) -> None:
-        """Deletes a topic with all its records."""
+        """Deletes a topic with all its records.
+
+        Raises:
+            Refusal: the disk cannot take it; the topic is there.
+        """
+        try:
+            self._write({name: other for name, other in self._topics.items() if name != topic.name})
+        except OSError as error:
+            raise Refusal(Code.KAFKA_STORAGE_ERROR, f"{topic.name} cannot be deleted: {error}") from error
         del self._topics[topic.name]
-        self._write()
-        for partition in self._logs.pop(topic.id):
-            partition.close()
-        shutil.rmtree(self._place(topic), ignore_errors=True)
+        self._drop(topic)
 
     def producer_id(self) -> int:
-        """A number that no idempotent producer has had in this folder."""
+        """A number that no idempotent producer has had in this folder.
+
+        Raises:
+            Refusal: the disk cannot take that it is given away.
+        """
         if self._next_producer_id == self._producer_ids_end:
+            try:
+                self._write(self._topics, self._producer_ids_end + _PRODUCER_IDS_AT_ONCE)
+            except OSError as error:
+                raise Refusal(Code.KAFKA_STORAGE_ERROR, f"{self._path} cannot be written: {error}") from error
             self._producer_ids_end += _PRODUCER_IDS_AT_ONCE
-            self._write()
         self._next_producer_id += 1
         return self._next_producer_id - 1
 
@@ -136,6 +153,11 @@ class Catalogue:
             opened.append(PartitionLog(self._place(topic) / f"{number}.log"))
             _tell_cut(topic.name, number, opened[-1])
 
+    def _drop(self, topic: Topic) -> None:
+        for partition in self._logs.pop(topic.id, ()):
+            partition.close()
+        shutil.rmtree(self._place(topic), ignore_errors=True)
+
     def _drop_leftovers(self) -> None:
         """Removes the folders of topics that were being deleted when the broker was killed."""
         kept = {topic.id.hex for topic in self._topics.values()}
@@ -154,12 +176,13 @@ class Catalogue:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{self._path} is not a list of topics that this broker wrote: {error!r}") from error
 
-    def _write(self) -> None:
+    def _write(self, wanted: Mapping[str, Topic], producer_ids_end: int | None = None) -> None:
         topics = {
             topic.name: {"id": str(topic.id), "partitions": topic.partitions, "settings": dict(topic.settings)}
-            for topic in self._topics.values()
+            for topic in wanted.values()
         }
-        said = {"cluster_id": self.cluster_id, "next_producer_id": self._producer_ids_end, "topics": topics}
+        ids_end = self._producer_ids_end if producer_ids_end is None else producer_ids_end
+        said = {"cluster_id": self.cluster_id, "next_producer_id": ids_end, "topics": topics}
         replace_text(self._path, json.dumps(said, indent=1))
 
 

@@ -110,9 +110,17 @@ class Coordinator:
     def _made(self, name: str) -> Group:
         if name not in self._groups:
             if len(self._groups) >= _MOST_GROUPS:
+                self._drop_idle()
+            if len(self._groups) >= _MOST_GROUPS:
                 raise Refusal(Code.GROUP_MAX_SIZE_REACHED)
             self._groups[name] = Group(name)
         return self._groups[name]
+
+    def _drop_idle(self) -> None:
+        """Forgets the groups that are only names: nobody is in them, and they have committed nothing."""
+        for name, group in list(self._groups.items()):
+            if group.idle and not self.offsets.of(name):
+                del self._groups[name]
 
     async def _answer(self, group: Group, ask: Callable[[int], None]) -> Any:
         ticket = next(self._tickets)

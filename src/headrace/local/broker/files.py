@@ -10,9 +10,16 @@ class FolderInUse(RuntimeError):
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a broker killed meanwhile, finds the old text or the new one."""
+    """Writes a file so that a reader, a broker killed meanwhile, or a machine without power finds the old or the new.
+
+    Raises:
+        OSError: it cannot be written; the old one is there.
+    """
     beside = path.with_name(path.name + ".new")
-    beside.write_text(text, encoding="utf-8")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # else the new name may be on the disk before the text is
     os.replace(beside, path)
 
 

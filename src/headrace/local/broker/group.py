@@ -47,6 +47,11 @@ class Group:
         self._given_ids: dict[str, int] = {}  # ids given to members that shall come again with them: until when
         self._round_ends_ms = 0  # until when members may join or sync in this rebalance
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is in it, or about to be."""
+        return self.state == State.EMPTY and not self.members and not self._given_ids
+
     def join(self, asked: Join, ticket: int, now_ms: int) -> None:
         """A member joins; the answer comes under its ticket when all have joined, or at once."""
         refused = self._refused(asked)

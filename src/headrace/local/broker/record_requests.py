@@ -246,12 +246,12 @@ class RecordRequests:
             log.warning("refused a transactional producer: this broker has no transactions, use Apache Kafka")
             code = Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
             return InitProducerIdResponse(version=asked.version, error_code=code, producer_id=-1, producer_epoch=-1)
-        return InitProducerIdResponse(
-            version=asked.version,
-            error_code=Code.NONE,
-            producer_id=self._catalogue.producer_id(),
-            producer_epoch=0,
-        )
+        code, given, epoch = Code.NONE, -1, -1
+        try:
+            given, epoch = self._catalogue.producer_id(), 0
+        except Refusal as refusal:
+            code = refusal.code
+        return InitProducerIdResponse(version=asked.version, error_code=code, producer_id=given, producer_epoch=epoch)
 
     def _topic(self, name: str, topic_id: Any, by_id: bool) -> Topic:
         return self._catalogue.topic_with_id(topic_id) if by_id else self._catalogue.topic(name)

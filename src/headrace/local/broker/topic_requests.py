@@ -1,6 +1,7 @@
 """The broker, its topics and their settings: Metadata, CreateTopics, DescribeConfigs and what belongs to them."""
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,17 +46,17 @@ class Address:
 class TopicRequests:
     """Answers what is asked about the broker and its topics."""
 
-    def __init__(self, catalogue: Catalogue, address: Address, deleted: Callable[[str], None]) -> None:
+    def __init__(self, catalogue: Catalogue, address: Address, deleting: Callable[[str], None]) -> None:
         """Prepares the answers.
 
         Args:
             catalogue: the topics.
             address: what clients are told to connect to.
-            deleted: is called with the name of a topic that was deleted.
+            deleting: is called with the name of a topic before it is deleted; may refuse it.
         """
         self._catalogue = catalogue
         self._address = address
-        self._deleted = deleted
+        self._deleting = deleting
         self.apis = (
             Api(MetadataRequest, (0, 13), self._metadata),
             Api(DescribeTopicPartitionsRequest, (0, 0), self._partitions),
@@ -132,11 +133,11 @@ class TopicRequests:
         )
 
     async def _create(self, asked: Asked) -> Any:
-        names = [one.name for one in asked.body.topics]
+        times = Counter(one.name for one in asked.body.topics)
         topics = []
         for one in asked.body.topics:
             try:
-                if names.count(one.name) > 1:
+                if times[one.name] > 1:
                     raise Refusal(Code.INVALID_REQUEST, "Duplicate topic name.")
                 topic = self._made(one)
                 if not asked.body.validate_only:
@@ -174,8 +175,8 @@ class TopicRequests:
             answer: dict[str, Any] = {"name": name, "topic_id": topic_id, "error_code": Code.NONE}
             try:
                 topic = self._catalogue.topic(name) if name is not None else self._catalogue.topic_with_id(topic_id)
+                self._deleting(topic.name)  # first: a topic of that name must not be made again with old offsets
                 self._catalogue.delete(topic)
-                self._deleted(topic.name)
                 answer |= {"name": topic.name, "topic_id": topic.id}
             except Refusal as refusal:
                 answer |= {"error_code": refusal.code, "error_message": refusal.reason}
