@@ -88,7 +88,7 @@ def reader(tmp_path: Path, parts_repository: Path) -> Iterator[Reader]:
         yield Reader(tmp_path, parts_repository, ending)
 
 
-@pytest.mark.timeout(400)  # it waits for seven processes, and on a busy machine for each of them
+@pytest.mark.timeout(600)  # it waits for seven processes, and on a busy machine for each of them
 def test_the_tutorial_and_the_how_to_pages(reader: Reader) -> None:
     assert reader.paste(ROOT / "docs" / "tutorial.md") > 15
     pages = [ROOT / "docs" / "how-to" / f"{name}.md" for name in HOW_TO]

@@ -58,7 +58,7 @@ class ShellSession:
         )
         self._tell("set -E; failed=; trap 'failed+=\" $?\"' ERR")
 
-    def run(self, block: Block, expected: str | None, timeout_s: float = 60.0) -> Said:
+    def run(self, block: Block, expected: str | None, timeout_s: float = 120.0) -> Said:
         """Pastes a block and returns what it said; with what the page says it says, once that is so.
 
         A block with a `&` goes on saying things. One that only reads is asked again, as the pages tell their readers.
