@@ -36,7 +36,11 @@ class Checkout:
         return [*self.home.rglob("*"), *self.temporary.rglob("*")]
 
     def processes(self) -> list[str]:
-        """Commands of the demo and of all that it started: they have its home in their environment, or are here."""
+        """Commands of the demo and of all that it started."""
+        return [command for _, command in self.running()]
+
+    def running(self) -> list[tuple[int, str]]:
+        """Ids and commands of processes that have the demo's home in their environment, or are in its folder."""
         found, here = [], str(self.home).encode()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -47,7 +51,7 @@ class Checkout:
             except OSError:
                 continue  # it ended, or is another user's
             if here in environment or place.is_relative_to(self.folder):
-                found.append(command.decode(errors="replace").replace("\0", " "))
+                found.append((int(entry.name), command.decode(errors="replace").replace("\0", " ")))
         return found
 
 
@@ -171,3 +175,25 @@ def test_ctrl_c_leaves_no_process_and_no_file_outside(moment: str, checkout: Che
     assert "Traceback" not in said
     assert checkout.processes() == []
     assert checkout.left_outside() == []
+
+
+@pytest.mark.timeout(200)
+def test_a_broker_killed_in_the_middle_loses_nothing(checkout: Checkout) -> None:
+    """Its successor is started over the same folder, at the same place: everybody comes back by himself."""
+    file = checkout.folder / "numbers.json"
+    with demo(checkout, "--json", str(file), "--searches", "600") as process:
+        lines = read_until(process, "1 ")
+        (pid,) = [pid for pid, command in checkout.running() if "headrace.local.broker" in command]
+        again = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+        time.sleep(0.5)  # into the flow
+        os.kill(pid, signal.SIGKILL)
+        successor = subprocess.Popen(again, cwd=checkout.folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        try:
+            said, _ = process.communicate(timeout=150)
+        finally:
+            successor.terminate()
+            successor.wait(20)
+    told = "".join(lines) + said + (checkout.folder / "stderr").read_text()
+    numbers = json.loads(file.read_text())
+    assert process.returncode == 0, told
+    assert numbers["killed"]["redis"] == numbers["killed"]["memory"], told

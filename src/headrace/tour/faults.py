@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from headrace.tour import acts, bundles
 from headrace.tour.doors import Asked
 from headrace.tour.flow import listed
 from headrace.tour.load import Load, split
-from headrace.tour.playing import Playing
+from headrace.tour.playing import WAIT_S, Playing
 
 ALONE: Final = 1 / 30
 """Share of the searches that are served while nobody consumes."""
@@ -23,8 +22,6 @@ SLOW_S: Final = 0.1
 RATE: Final = 25.0
 SWAP_S: Final = 1.2
 NEAR_S: Final = 0.3
-WAIT_S: Final = 60.0
-"""So long a wait for one thing may take before the tour gives up."""
 
 
 def kill_consumer(playing: Playing) -> acts.Killed:
@@ -58,7 +55,7 @@ def compare(playing: Playing, killed: acts.Killed) -> acts.Killed:
         committed = committed_offsets(line.bootstrap, group, EVENTS, len(partitions))
         return all(committed.get(part, 0) >= events[part][1] for part in partitions)
 
-    _until(playing, consumed, "the consumer reads to the end", "consume.log")
+    playing.until(consumed, "the consumer reads to the end", "consume.log")
     playing.stage.doing("folding all events again in memory")
     file = line.folder / "digest.json"
     flags = ("--bootstrap-servers", line.bootstrap, "--redis-url", line.redis_url, "--namespace", line.namespace)
@@ -81,11 +78,11 @@ def refuse_flipped(playing: Playing) -> acts.Refused:
             said = playing.doors.ready()
             return said["model"] == version or _refusal(said, version) != ""
 
-        _until(playing, decided, "a bundle with a flipped bit is the champion", "serve.log")
+        playing.until(decided, "a bundle with a flipped bit is the champion", "serve.log")
         reason = _refusal(playing.doors.ready(), version)
         _rest(playing, 1.5, "it stays refused while requests run")
         bundles.republish(repository, good)
-        _until(playing, lambda: playing.doors.ready()["refused"] is None, "the good one again", "serve.log")
+        playing.until(lambda: playing.doors.ready()["refused"] is None, "the good one again", "serve.log")
         _rest(playing, 0.3, "requests run")
     return acts.Refused(flipped, reason, load.versions == [good], load.requests)
 
@@ -119,7 +116,7 @@ def settle_learner(playing: Playing) -> None:
         extent = log_extent(line.bootstrap, FEATURES, count)
         return sum(end for _, end in extent.values()) >= playing.flow.fold.served
 
-    _until(playing, logged, "the feature log is written", "serve.log")
+    playing.until(logged, "the feature log is written", "serve.log")
     ends = {
         f"{topic}/{part}": end
         for topic in (EVENTS, FEATURES)
@@ -149,12 +146,3 @@ def _rest(playing: Playing, seconds: float, what: str) -> None:
     while (left_s := until_s - time.monotonic()) > 0:
         playing.stage.doing(what)
         time.sleep(min(left_s, 0.1))
-
-
-def _until(playing: Playing, reached: Callable[[], bool], what: str, log: str) -> None:
-    until_s = time.monotonic() + WAIT_S
-    while not reached():
-        playing.stage.doing(what)
-        if time.monotonic() > until_s:
-            raise Refused(f"gave up after {WAIT_S:.0f} s of waiting: {what}; see {playing.line.folder / log}")
-        time.sleep(0.05)

@@ -96,6 +96,7 @@ def shown_query(shoppers: Shoppers) -> str:
 def _events(playing: Playing, before: Ranked, first: str) -> Events:
     """The second act: the same list again, what moved in it, and how fast an event reaches a score."""
     playing.log.settle(wait=True)
+    playing.until(playing.seen, "the state takes in what was sent", "consume.log")
     after = playing.ask()
     found = moved(before, after, read_head(playing.line.repository, after.version))
     why = _why(playing, found.item) if found is not None else Why(0, 0)

@@ -1,16 +1,20 @@
 """What the acts of the tour share: the running line, the shop in motion, and whoever shows it."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from headrace.local.line import LocalLine
-from headrace.local.replay import EventLog
+from headrace.local.replay import EventLog, Refused
 from headrace.tour.acts import Ranked
 from headrace.tour.doors import Asked, Doors
 from headrace.tour.flow import Flow, listed
 from headrace.tour.shop import Shop
 from headrace.tour.shoppers import Shoppers
+
+WAIT_S: Final = 60.0
+"""So long a wait for one thing may take before the tour gives up."""
 
 
 class Stage(Protocol):
@@ -62,3 +66,26 @@ class Playing:
         while self.flow.done < searches:
             self.flow.step()
             self.stage.doing(f"{why}: {self.flow.done:,} of {self.shoppers.model.searches:,} simulated searches")
+
+    def seen(self) -> bool:
+        """Whether the state holds everything that was sent."""
+        self.log.collect()
+        return not self.log.unseen()
+
+    def until(self, reached: Callable[[], bool], what: str, log: str) -> None:
+        """Returns when something has come true.
+
+        Args:
+            reached: asked again and again.
+            what: is waited for.
+            log: the file that may say why it does not come.
+
+        Raises:
+            Refused: it has not, after a minute.
+        """
+        until_s = time.monotonic() + WAIT_S
+        while not reached():
+            self.stage.doing(what)
+            if time.monotonic() > until_s:
+                raise Refused(f"gave up after {WAIT_S:.0f} s of waiting: {what}; see {self.line.folder / log}")
+            time.sleep(0.05)
