@@ -108,6 +108,17 @@ def test_the_ends_of_transactions_are_no_lag(stage: Stage, driver: str, tmp_path
     assert stage.differences(generation) == []
 
 
+@pytest.mark.parametrize(
+    "broker", ["embedded"], indirect=True
+)  # it is about the client, not the broker
+def test_a_join_that_outlasts_a_poll_is_not_forgotten(stage: Stage, tmp_path: Path) -> None:
+    publish(stage.kafka, stage.topic, PARTITIONS, shopping(seed=18, events=120))
+    generation = stage.generation()
+    with running(worker_command(stage, generation, "bulk", "--idle", "5"), tmp_path / "log") as worker:
+        wait_for(lambda: following(stage, generation), "it owns partitions and has read them")
+        assert worker.terminate() == 0, worker.said()
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_sigterm_settles_commits_and_leaves(stage: Stage, driver: str, tmp_path: Path) -> None:
     publish(stage.kafka, stage.topic, PARTITIONS, shopping(seed=13, events=600))

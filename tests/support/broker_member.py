@@ -67,14 +67,14 @@ def kafka_python(bootstrap: str, topic: str, group: str, running: Running) -> No
         auto_offset_reset="earliest",
         session_timeout_ms=SESSION_MS,
         heartbeat_interval_ms=HEARTBEAT_MS,
-        # on a busy machine kafka-python may join before it knows the topic's partitions, is assigned none, and looks
-        # again only when its metadata is old
-        metadata_max_age_ms=2_000,
     )
     with closing(consumer):
         consumer.subscribe([topic], listener=Listener())
         while running.on:
-            polled = consumer.poll(timeout_ms=200)
+            if consumer._coordinator.rejoining:
+                # kafka-python 3.0.12 forgets a join when a poll ends between its two answers: ask again, give it time
+                consumer._coordinator.request_rejoin()
+            polled = consumer.poll(timeout_ms=1_000 if consumer._coordinator.rejoining else 200)
             for records in polled.values():
                 for one in records:
                     say_read(one.partition, one.offset, one.value)

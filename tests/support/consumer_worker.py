@@ -114,6 +114,7 @@ def parsed() -> argparse.Namespace:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--until-end", action="store_true", help="stop once all the log now holds is committed")
     parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--idle", type=int, default=100, help="how long the bulk driver waits for records, ms")
     parser.add_argument("--die", default="", help="STAGE:N")
     parser.add_argument("--marks", default="", help="file to write the last durable mark to")
     return parser.parse_args()
@@ -145,7 +146,8 @@ def main() -> None:
     driver: Any
     batch = {"batch": told.batch} if told.batch else {}
     if told.driver == "bulk":
-        driver = BulkDriver(BulkSettings(told.bootstrap, told.namespace, **batch), generation, pieces.ingestion, stop)
+        settings = BulkSettings(told.bootstrap, told.namespace, idle_ms=told.idle, **batch)
+        driver = BulkDriver(settings, generation, pieces.ingestion, stop)
     else:
         from headrace.streams.live import LiveDriver, LiveSettings
 
