@@ -108,9 +108,7 @@ def test_the_ends_of_transactions_are_no_lag(stage: Stage, driver: str, tmp_path
     assert stage.differences(generation) == []
 
 
-@pytest.mark.parametrize(
-    "broker", ["embedded"], indirect=True
-)  # it is about the client, not the broker
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)  # it is about the client, not the broker
 def test_a_join_that_outlasts_a_poll_is_not_forgotten(stage: Stage, tmp_path: Path) -> None:
     publish(stage.kafka, stage.topic, PARTITIONS, shopping(seed=18, events=120))
     generation = stage.generation()
