@@ -17,7 +17,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULT
 OTHER_PROGRAMS = {
     *(".", "awk", "cat", "cd", "chmod", "cp", "curl", "cut", "date", "docker", "done", "echo", "export", "for", "git"),
     *("grep", "head", "jobs", "kill", "ls", "mkdir", "mv", "mvn", "openssl", "pip", "printf", "rm", "sed", "set"),
-    *("sleep", "tar", "test", "touch", "until", "wait", "while"),
+    *("sleep", "tail", "tar", "test", "touch", "until", "wait", "while"),
 }
 VARIABLES_OF_TESTS = {
     "HEADRACE_REQUIRE_KAFKA",
