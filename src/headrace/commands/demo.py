@@ -159,11 +159,11 @@ def _tour(flags: Flags) -> bool:
     terminal = Terminal()
     with _held(folder):
         os.environ["MPLCONFIGDIR"] = str((folder / "matplotlib").resolve())
-        terminal.doing("checking the student part")
-        minilm.build(flags.repository, flags.repository.parent / "wheels", terminal.doing)
-        model = replace(ClickModel(), searches=flags.searches)
         line = flags.line(folder / LINE)
         try:
+            terminal.doing("checking the student part")
+            minilm.build(flags.repository, flags.repository.parent / "wheels", terminal.doing)
+            model = replace(ClickModel(), searches=flags.searches)
             tour = play(line, load(), model, flags.seed, flags.repository, terminal)
         finally:
             terminal.clear()

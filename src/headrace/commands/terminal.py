@@ -19,12 +19,11 @@ _FAINT: Final = "bright_black"
 class Terminal:
     """Shows lines on standard output, and what goes on now on standard error.
 
-    On a terminal that is one line, rewritten; in a file it is a line now and then. Colours are for terminals only.
+    On a terminal that is one line, rewritten; in a file it is a line now and then. click takes colours out of a file.
     """
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty() and sys.stdout.isatty()
-        self._colours = sys.stdout.isatty()
         self._shown_s = time.monotonic()
         self._began_s = self._shown_s
         self._there = False
@@ -57,7 +56,5 @@ class Terminal:
 
     def _mark(self, found: "re.Match[str]") -> str:
         name, text = found.groups()
-        if not self._colours:
-            return text
         look: dict[str, Any] = {"bold": True} if name == "bold" else {"fg": name}
         return click.style(text, **look)
