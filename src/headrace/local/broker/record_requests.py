@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _LATEST, _EARLIEST, _NEWEST, _EARLIEST_LOCAL = -1, -2, -3, -4
 _MOST_FETCHED_BYTES = 57_671_680  # Kafka's fetch.max.bytes
 _MOST_PRODUCED_BYTES = 104_857_600  # Kafka's socket.request.max.bytes
+_LONGEST_WAIT_MS = 60_000  # it is not seen before that a client hung up while it waited
 _BY_ID_PRODUCE, _BY_ID_FETCH = 13, 13  # from these versions on topics are named by their id
 _EPOCH = 0  # of every partition's leader: there is one broker, and it stays the leader
 
@@ -104,7 +105,7 @@ class RecordRequests:
         if body.session_id:
             return FetchResponse(version=asked.version, error_code=Code.FETCH_SESSION_ID_NOT_FOUND, responses=[])
         loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + max(0, body.max_wait_ms) / 1_000
+        deadline_s = loop.time() + max(0, min(body.max_wait_ms, _LONGEST_WAIT_MS)) / 1_000
         news = asyncio.Event()
         watched: set[PartitionLog] = set()
         try:
