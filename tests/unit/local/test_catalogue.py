@@ -154,6 +154,20 @@ def test_a_kill_while_a_topic_is_deleted_leaves_no_offsets_to_its_successor(tmp_
     again.close()
 
 
+def test_logs_without_their_list_are_left_alone(tmp_path: Path) -> None:
+    catalogue, topic = opened(tmp_path), Topic("t", uuid4(), 1)
+    catalogue.put(topic)
+    one_record(catalogue.log(topic, 0))
+    catalogue.close()
+    away = (tmp_path / "topics.json").rename(tmp_path / "away")
+    with pytest.raises(ValueError, match=r"topics\.json is gone, but the topics' logs are there: put it back"):
+        opened(tmp_path)
+    away.rename(tmp_path / "topics.json")
+    again = opened(tmp_path)
+    assert again.log(again.topic("t"), 0).next_offset == 1
+    again.close()
+
+
 def test_says_what_was_cut_and_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     catalogue, topic = opened(tmp_path), Topic("t", uuid4(), 1)
     catalogue.put(topic)

@@ -85,6 +85,12 @@ def test_a_list_said_to_be_endless_is_refused_at_once(request_: Any, version: in
     assert time.monotonic() - began_s < QUICK_S
 
 
+def test_a_reason_is_short() -> None:
+    with pytest.raises(Malformed, match="UnicodeDecodeError") as refused:
+        body(DescribeGroupsRequest, 5, NO_TAGS + b"\x02" + b"\x81\x80\x40" + b"\xff" * (1 << 20) + NO_TAGS)
+    assert len(str(refused.value)) < 300
+
+
 def test_many_tagged_fields_are_skipped_in_time() -> None:
     count = 60_000
     topic = bytes(16) + ONE_NAME + b"\x01\x05\x02??"

@@ -37,7 +37,8 @@ class Catalogue:
             most_partitions: of all topics together; each is an open file.
 
         Raises:
-            ValueError: the folder's list of topics cannot be read.
+            ValueError: the folder's list of topics cannot be read, or is gone while their logs are there.
+            OSError: a file cannot be opened or written.
         """
         self._folder = folder
         self._most_partitions = most_partitions
@@ -48,6 +49,8 @@ class Catalogue:
         self._next_producer_id = self._producer_ids_end = 0
         if self._path.exists():
             self._read()
+        elif any((folder / "topics").glob("*/*")):  # what it does not name would be removed as left over
+            raise ValueError(f"{self._path} is gone, but the topics' logs are there: put it back, or take a new folder")
         else:
             self._write(self._topics)
         self._drop_leftovers()

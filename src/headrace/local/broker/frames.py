@@ -12,6 +12,7 @@ from kafka.protocol.schemas.fields.struct import StructField
 
 _HEAD = struct.Struct(">hhih")
 HEAD_BYTES = _HEAD.size
+_SAID = 200  # letters of a reason: that a text is none says all its bytes
 
 
 class Malformed(ValueError):
@@ -69,7 +70,7 @@ def body_of(frame: bytes, head: Head, request: Any) -> Any:
             at = _behind_tags(frame, at)
         return _decoder(request, head.version)(memoryview(frame), at)[0]
     except (ValueError, IndexError, struct.error, KeyError, TypeError, AttributeError, MemoryError) as error:
-        raise Malformed(f"{request.name} version {head.version} cannot be read: {error!r}") from error
+        raise Malformed(f"{request.name} version {head.version} cannot be read: {repr(error)[:_SAID]}") from error
 
 
 def answered(response: Any, correlation_id: int) -> bytes:

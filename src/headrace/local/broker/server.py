@@ -97,7 +97,7 @@ class Server:
         except Malformed as error:
             log.warning("closed a connection from %s: %s", host, error)
         except Exception as error:  # one request must not end the broker
-            log.error("closed a connection from %s: its request cannot be answered: %r", host, error)
+            log.error("closed a connection from %s: its request cannot be answered: %.300r", host, error)
         finally:
             self._talks.discard(talk)
             writer.close()
