@@ -113,6 +113,7 @@ def line(kafka: Broker, valkey: LocalValkey, namespace: str, topic_suffix: str, 
         "HEADRACE_REDIS_URL": valkey.url,
         "HEADRACE_NAMESPACE": namespace,
         "HEADRACE_REPOSITORY": str(repository),
+        "TMPDIR": str(tmp_path),  # a consumer that is killed leaves what it wrote aside
     }
     flags = ["--bootstrap-servers", kafka.bootstrap, "--namespace", namespace, "--items-topic", ITEMS + suffix, *logs]
     with ExitStack() as ending:

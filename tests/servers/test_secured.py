@@ -87,6 +87,7 @@ def line(
             "HEADRACE_REDIS_URL": f"rediss://{USER}:{SECRETS[2]}@127.0.0.1:{port}/0?ssl_ca_certs={CERTIFICATE}",
             "HEADRACE_NAMESPACE": namespace,
             "HEADRACE_REPOSITORY": str(tmp_path / "models"),
+            "TMPDIR": str(tmp_path),
         }
         yield Line(kafka, f".{topic_suffix}", environment, tmp_path)
 

@@ -146,8 +146,8 @@ def main() -> None:
     driver: Any
     batch = {"batch": told.batch} if told.batch else {}
     if told.driver == "bulk":
-        settings = BulkSettings(told.bootstrap, told.namespace, idle_ms=told.idle, **batch)
-        driver = BulkDriver(settings, generation, pieces.ingestion, stop)
+        reading = BulkSettings(told.bootstrap, told.namespace, idle_ms=told.idle, **batch)
+        driver = BulkDriver(reading, generation, pieces.ingestion, stop)
     else:
         from headrace.streams.live import LiveDriver, LiveSettings
 
