@@ -21,7 +21,7 @@ from headrace.models import minilm
 ROOT = Path(__file__).parents[2]
 PARTS = ROOT / ".headrace" / "models"
 PROGRESS = re.compile(r" *\d+ s  \S.*")
-SHORT = ("--searches", "400")
+SHORT = ("--searches", "200")
 
 
 @dataclass
@@ -166,7 +166,7 @@ def test_a_claim_that_does_not_hold_ends_with_one(checkout: Checkout) -> None:
 @pytest.mark.parametrize("moment", ["starting", "events flow", "nobody consumes"])
 def test_ctrl_c_leaves_no_process_and_no_file_outside(moment: str, checkout: Checkout) -> None:
     valkey_log = checkout.folder / ".headrace" / "demo" / "line" / "valkey" / "valkey.log"
-    with demo(checkout, "--searches", "200") as process:
+    with demo(checkout, *SHORT) as process:
         if moment == "starting":
             wait_until(process, valkey_log.exists)
         else:
