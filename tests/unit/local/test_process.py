@@ -182,6 +182,7 @@ def test_a_folder_of_somebody_else_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartFailed, match="not a list of topics that this broker wrote") as failed:
         LocalBroker(tmp_path).start()
     assert "Traceback" not in str(failed.value)
+    assert "put a copy of it back, or take a new folder" in str(failed.value)
 
 
 def test_more_partitions_than_files_are_refused(tmp_path: Path) -> None:

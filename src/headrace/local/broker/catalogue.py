@@ -177,7 +177,10 @@ class Catalogue:
                 settings = {str(key): str(value) for key, value in facts["settings"].items()}
                 self._topics[name] = Topic(name, uuid.UUID(facts["id"]), int(facts["partitions"]), settings)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{self._path} is not a list of topics that this broker wrote: {error!r}") from error
+            raise ValueError(
+                f"{self._path} is not a list of topics that this broker wrote ({repr(error)[:200]}): put a copy of it "
+                "back, or take a new folder; the logs beside it are left alone"
+            ) from error
 
     def _write(self, wanted: Mapping[str, Topic], producer_ids_end: int | None = None) -> None:
         topics = {
