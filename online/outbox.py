@@ -73,6 +73,14 @@ def new_producer(bootstrap_servers: str, partitioner: Partitioner, **settings: A
         raise StoreUnavailable(f"Kafka at {bootstrap_servers} does not answer: {error}") from error
 
 
+def abandon(producer: Any) -> None:
+    """Ends a producer that did not deliver; what it still holds was told as not sent."""
+    from kafka.errors import KafkaError
+
+    with contextlib.suppress(KafkaError):  # it waits for what it cannot send
+        producer.close(timeout=0)
+
+
 @dataclass(slots=True)
 class KafkaFeatureLog:
     """Served features to Kafka, by a thread with a bounded buffer.
@@ -218,6 +226,7 @@ class EventSink:
             for future in futures:
                 future.get(timeout=max(0.0, until_s - time.monotonic()))
         except KafkaError as error:
+            self._forget(producer)
             raise StoreUnavailable(f"Kafka did not take the events: {error}; send them again") from error
 
     def close(self) -> None:
@@ -225,6 +234,14 @@ class EventSink:
         with self._lock:
             if self._producer is not None:
                 self._producer.close(timeout=CLOSE_S)
+
+    def _forget(self, producer: Any) -> None:
+        """The next events get a new producer: kafka-python's sends nothing more once a batch expired in a retry."""
+        with self._lock:
+            if self._producer is not producer:
+                return  # another thread was here first
+            self._producer = None
+        abandon(producer)
 
     def _connected(self) -> Any:
         with self._lock:

@@ -68,7 +68,7 @@ class TopicWriter:
 
     def flush(self) -> None:
         """Waits until everything that was sent is safe."""
-        self._producer.flush()
+        self._producer.flush(timeout=_SEND_S)
         for future in self._waiting:
             future.get(timeout=_SEND_S)
         self._waiting.clear()

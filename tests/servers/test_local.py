@@ -202,6 +202,12 @@ def test_usual_ports_when_they_are_free_else_others_for_good(tmp_path: Path, mon
     assert result.exit_code == 1
     assert f"Port {usual.kafka}, which clients of" in result.output
     assert local._ports(tmp_path / "taken") == chosen
-    (tmp_path / "taken" / "ports.json").write_text("{")
-    result = CliRunner().invoke(main, ["local", "--dir", str(tmp_path / "taken")])
-    assert (result.exit_code, "is damaged" in result.output) == (1, True)
+    for damaged in ("{", '{"kafka": 70000, "redis": 6379}'):
+        (tmp_path / "taken" / "ports.json").write_text(damaged)
+        result = CliRunner().invoke(main, ["local", "--dir", str(tmp_path / "taken")])
+        assert (result.exit_code, "is damaged" in result.output) == (1, True)
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence() -> None:
+    result = CliRunner().invoke(main, ["local", "--dir", "/dev/null/x"])
+    assert (result.exit_code, "give another --dir" in result.output) == (1, True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import click
 import msgspec
@@ -24,11 +24,14 @@ _FREED_S: Final = 10.0
 _LOOK_S: Final = 0.2
 
 
+Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+
+
 class Ports(msgspec.Struct, frozen=True):
     """The ports of 127.0.0.1 that a folder's clients know."""
 
-    kafka: int
-    redis: int
+    kafka: Port
+    redis: Port
 
 
 DEFAULT: Final = Ports(9092, 6379)
@@ -84,7 +87,10 @@ def _alone(folder: Path) -> Iterator[None]:
     Raises:
         click.ClickException: another one has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"{folder} cannot be made ({error}): give another --dir.") from error
     with (folder / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
