@@ -11,7 +11,9 @@ from headrace.local.valkey import LocalValkey
 from kills import kill_consumers, kill_valkey, new_stage
 
 
+# On one broker, for the sake of time; `kill.py` and `test_drivers.py` kill consumers of Apache Kafka.
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
 @pytest.mark.parametrize("driver", ["bulk", "live"])
 def test_a_consumer_killed_at_each_stage_leaves_no_trace(
     driver: str, kafka: Broker, valkey: LocalValkey, tmp_path: Path
