@@ -8,6 +8,7 @@ HEADRACE_REQUIRE_KAFKA=1 the run fails at once instead.
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -36,7 +37,12 @@ versions: dict[str, str] = {}
 
 
 def pytest_configure() -> None:
-    """Refuses a run that must test Kafka where Kafka cannot run."""
+    """Refuses a run that must test Kafka where Kafka cannot run; lets a Ctrl-C reach the processes that tests start.
+
+    A script's background job ignores Ctrl-C, and so would everything that is started from it.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if KAFKA_MISSING and os.environ.get("HEADRACE_REQUIRE_KAFKA") == "1":
         raise pytest.UsageError(f"HEADRACE_REQUIRE_KAFKA=1, but Kafka cannot run here: {KAFKA_MISSING}")
 
