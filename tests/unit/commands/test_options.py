@@ -70,10 +70,16 @@ def test_secrets_are_masked(name: str, value: object, shown: str) -> None:
 
 @pytest.fixture
 def entry() -> Iterator[None]:
-    """Leaves Kafka entered as it was."""
+    """Leaves Kafka entered, and what is logged, as it was."""
     before = kafka_access.access()
+    levels = {name: logging.getLogger(name).level for name in kafka_access._TELLTALES}
+    filters = {handler: list(handler.filters) for handler in logging.getLogger().handlers}
     yield
     kafka_access.use(before)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    for handler, had in filters.items():
+        handler.filters = had
 
 
 @pytest.mark.usefixtures("entry")
