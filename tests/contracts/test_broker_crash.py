@@ -23,6 +23,7 @@ KILL_AT = {"embedded": (1_000, 2_000, 3_000), "apache": (2_000,)}  # a start of 
 CALM_AT = 4_000
 PATIENCE_S = 60.0
 OUT_OF_ORDER = 45
+EMBEDDED_ONLY = pytest.mark.parametrize("broker", ["embedded"], indirect=True)  # each start of Apache's takes ten seconds
 
 
 class Pace:
@@ -100,6 +101,7 @@ def check(broker: Broker, name: str, topic: str, topic_id: str | None, acknowled
     admin.close()
 
 
+@EMBEDDED_ONLY
 @pytest.mark.timeout(240)
 def test_what_is_sent_again_to_a_broker_that_stood_still_is_there_once(
     new_kafka: Callable[[], Broker], topic: str
@@ -131,6 +133,7 @@ def test_what_is_sent_again_to_a_broker_that_stood_still_is_there_once(
         client.close()
 
 
+@EMBEDDED_ONLY
 def test_a_batch_that_is_sent_again_after_a_kill_is_known(new_kafka: Callable[[], Broker], topic: str) -> None:
     node = new_kafka()
     client = make_client("confluent-kafka", node.bootstrap)
@@ -159,6 +162,7 @@ def test_a_batch_that_is_sent_again_after_a_kill_is_known(new_kafka: Callable[[]
     client.close()
 
 
+@EMBEDDED_ONLY
 @pytest.mark.timeout(240)
 def test_members_go_on_when_their_broker_is_back(new_kafka: Callable[[], Broker], topic: str, tmp_path: Path) -> None:
     node = new_kafka()
