@@ -23,7 +23,7 @@ KILL_AT = {"embedded": (1_000, 2_000, 3_000), "apache": (2_000,)}  # a start of 
 CALM_AT = 4_000
 PATIENCE_S = 60.0
 OUT_OF_ORDER = 45
-EMBEDDED_ONLY = pytest.mark.parametrize("broker", ["embedded"], indirect=True)  # each start of Apache's takes ten seconds
+EMBEDDED_ONLY = pytest.mark.parametrize("broker", ["embedded"], indirect=True)  # Apache starts slowly
 
 
 class Pace:
