@@ -22,7 +22,7 @@ from headrace.models.head import Head
 from headrace.streams.topics import EVENTS
 from headrace.tour import faults, first_head
 from headrace.tour.bundles import read_head
-from headrace.tour.doors import Doors
+from headrace.tour.doors import TourDoors
 from headrace.tour.flow import Flow
 from headrace.tour.opening import open_line, warm
 from headrace.tour.playing import Playing
@@ -40,7 +40,7 @@ def make(line: LocalLine, given: argparse.Namespace) -> Head:
     model = shoppers.model
     open_line(line, shop, model, given.repository, terminal.doing, Head.cold())
     with (
-        closing(Doors(line.serve_url, line.refresh_url)) as doors,
+        closing(TourDoors(line.serve_url, line.refresh_url)) as doors,
         closing(EventLog(line.bootstrap, EVENTS, line.redis_url, line.namespace)) as log,
     ):
         student = warm(doors, shop, [query.text for query in shoppers.queries], model.start_ms)

@@ -1,15 +1,14 @@
 import gzip
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 from pyarrow import parquet, table
 
 from broker_clients import Broker
+from consumed_topics import records_of
 from headrace.commands import import_
 from headrace.commands.main import main
 from headrace.streams.events import Click, EventLimits, decode
@@ -35,19 +34,6 @@ def headrace_import(kafka: Broker, topic: str, file: Path, *args: str) -> Result
     return CliRunner().invoke(main, ["import", str(file), *flags, *args])
 
 
-def records(kafka: Broker, topic: str) -> list[Any]:
-    consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, enable_auto_commit=False)
-    places = [TopicPartition(topic, one) for one in range(PARTITIONS)]
-    consumer.assign(places)
-    consumer.seek_to_beginning()
-    ends = consumer.end_offsets(places)
-    found: list[Any] = []
-    while any(consumer.position(place) < ends[place] for place in places):
-        found += [one for part in consumer.poll(timeout_ms=200).values() for one in part]
-    consumer.close()
-    return found
-
-
 def test_json_lines_go_in_byte_for_byte_at_their_event_time(kafka: Broker, topic: str, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     lines = [raw(query()), raw(impression("a", "b")), b'{"unread":  1,' + raw(click(client_id="c2"))[1:]]
@@ -56,7 +42,7 @@ def test_json_lines_go_in_byte_for_byte_at_their_event_time(kafka: Broker, topic
     assert result.exit_code == 0, result.output
     assert f"3 rows sent to {topic}, 0 refused." in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.jsonl"]
-    found = records(kafka, topic)
+    found = records_of(kafka, topic)
     assert {one.value for one in found} == set(lines)
     for one in found:
         assert (one.timestamp, one.partition) == (AT_MS, partition_of(one.key, PARTITIONS))
@@ -84,11 +70,11 @@ def test_bad_lines_are_kept_with_their_reason_and_the_rest_goes_in(kafka: Broker
         (5, "future"),
     ]
     assert [line["record"] for line in kept[:2]] == ["{", "\\xff"]
-    assert len(records(kafka, topic)) == 1
+    assert len(records_of(kafka, topic)) == 1
     again = headrace_import(kafka, topic, file)
     assert again.exit_code == 1
     assert "move it away first" in again.output
-    assert len(records(kafka, topic)) == 1
+    assert len(records_of(kafka, topic)) == 1
 
 
 def test_parquet_with_columns_of_other_names(kafka: Broker, topic: str, tmp_path: Path) -> None:
@@ -101,11 +87,11 @@ def test_parquet_with_columns_of_other_names(kafka: Broker, topic: str, tmp_path
     ]
     dry = headrace_import(kafka, topic, file, *flags, "--dry-run")
     assert (dry.exit_code, "2 rows would go to" in dry.output, "row 3: client_id" in dry.output) == (1, True, True)
-    assert records(kafka, topic) == []
+    assert records_of(kafka, topic) == []
     result = headrace_import(kafka, topic, file, *flags)
     assert result.exit_code == 1
     assert "2 rows sent" in result.output
-    found = records(kafka, topic)
+    found = records_of(kafka, topic)
     for one in found:
         assert one.partition == partition_of(one.key, PARTITIONS, "crc32")
     events = sorted((decode(one.value, EventLimits()) for one in found), key=lambda event: event.client_id)
@@ -130,7 +116,7 @@ def test_items_are_keyed_by_their_id(kafka: Broker, topic: str, tmp_path: Path) 
     result = headrace_import(kafka, topic, file, "--items", *flags)
     assert result.exit_code == 1
     assert "missing  key" in result.output
-    assert [(one.key, one.timestamp) for one in records(kafka, topic)] == [(b"i1", AT_MS)]
+    assert [(one.key, one.timestamp) for one in records_of(kafka, topic)] == [(b"i1", AT_MS)]
 
 
 def test_an_import_that_broke_off_says_how_to_go_on(
@@ -155,7 +141,7 @@ def test_an_import_that_broke_off_says_how_to_go_on(
     assert "No answer from Kafka" in result.output
     result = headrace_import(kafka, topic, file, "--skip", "30")
     assert result.exit_code == 0, result.output
-    found = [one.timestamp - AT_MS for one in records(kafka, topic)]
+    found = [one.timestamp - AT_MS for one in records_of(kafka, topic)]
     assert set(found) == set(range(100))
     assert len(found) <= 110
 

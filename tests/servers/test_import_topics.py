@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from kafka import KafkaConsumer, TopicPartition
 
+from broker_clients import Broker
+from consumed_topics import records_of
 from headrace.commands.main import main
 from headrace.local.broker.process import LocalBroker
-from headrace.local.line import Broker
 from headrace.streams.events import Query, ShopperEvent, decode, encode
 from headrace.streams.partitioners import partition_of
 from headrace.streams.topics import Topic, admin_of, create_topics
@@ -82,19 +82,6 @@ def make(kafka: Broker, *names: str) -> None:
         create_topics(admin, [Topic(name, PARTITIONS, settings=KEPT) for name in names])
 
 
-def records(kafka: Broker, topic: str) -> list[Any]:
-    consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, enable_auto_commit=False)
-    places = [TopicPartition(topic, one) for one in range(PARTITIONS)]
-    consumer.assign(places)
-    consumer.seek_to_beginning()
-    ends = consumer.end_offsets(places)
-    found: list[Any] = []
-    while any(consumer.position(place) < ends[place] for place in places):
-        found += [one for part in consumer.poll(timeout_ms=200).values() for one in part]
-    consumer.close()
-    return found
-
-
 def count(kafka: Broker, topic: str) -> int:
     consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, enable_auto_commit=False)
     ends = consumer.end_offsets([TopicPartition(topic, one) for one in range(PARTITIONS)])
@@ -114,7 +101,7 @@ def test_two_topics_under_other_keys_become_one_in_the_order_of_time(place: Plac
     send_apart(place.kafka, place.queries, place.events, found)
     code, said = place.run()
     assert (code, f"900 records sent to {place.ours}, 0 refused." in said) == (0, True), said
-    there = records(place.kafka, place.ours)
+    there = records_of(place.kafka, place.ours)
     assert {one.value for one in there} == {encode(event) for event in found}
     for one in there:
         assert one.partition == partition_of(one.key, PARTITIONS)
@@ -162,7 +149,7 @@ def test_bad_records_are_dead_letters_with_their_origin(place: Place) -> None:
     send(place.kafka, place.events, [(None, raw(click()), AT_MS)])
     code, said = place.run()
     assert (code, "1 records sent" in said, "4 refused" in said) == (1, True, True), said
-    letters = records(place.kafka, f"{place.ours}.dlq")
+    letters = records_of(place.kafka, f"{place.ours}.dlq")
     headers = [{name: value.decode() for name, value in one.headers} for one in letters]
     assert sorted(one["x-error-reason"] for one in headers) == ["empty", "future", "not_json", "too_large"]
     assert {one["x-origin-topic"] for one in headers} == {place.queries}
@@ -231,7 +218,7 @@ def test_fields_under_other_names(place: Place) -> None:
     assert (code, "1 records would go" in said, count(place.kafka, place.ours)) == (0, True, 0), said
     code, said = place.run(*flags, "--timestamp-unit", "s", names=(place.events,))
     assert code == 0, said
-    [one] = records(place.kafka, place.ours)
+    [one] = records_of(place.kafka, place.ours)
     assert (one.key, json.loads(one.value)["event_attributes"]["object"]["object_id"]) == (b"7", "a")
 
 
@@ -240,7 +227,7 @@ def test_items_and_their_removals(place: Place) -> None:
     send(place.kafka, place.events, [(b"i1", item, AT_MS), (b"i2", item, AT_MS + 1), (b"i1", None, AT_MS + 2)])
     code, said = place.run("--items", names=(place.events,))
     assert (code, "3 records sent" in said) == (0, True), said
-    found = {(one.key, one.value, one.timestamp) for one in records(place.kafka, place.ours)}
+    found = {(one.key, one.value, one.timestamp) for one in records_of(place.kafka, place.ours)}
     assert found == {(b"i1", item, AT_MS), (b"i2", item, AT_MS + 1), (b"i1", None, AT_MS + 2)}
 
 

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from broker_clients import Broker
 from headrace.commands.consumption import source_for
@@ -40,6 +41,21 @@ def make_topics(kafka: Broker, topic: str, partitions: int) -> None:
     """The topic, and those of its letters."""
     with admin_of(kafka.bootstrap) as admin:
         create_topics(admin, [Topic(topic + end, partitions, 1, SETTINGS) for end in ("", DEAD, LATE)])
+
+
+def records_of(kafka: Broker, topic: str) -> list[Any]:
+    """All records that a topic holds now, as kafka-python gives them."""
+    consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, enable_auto_commit=False)
+    places = [TopicPartition(topic, one) for one in sorted(consumer.partitions_for_topic(topic) or ())]
+    assert places, f"there is no topic {topic}"
+    consumer.assign(places)
+    consumer.seek_to_beginning()
+    ends = consumer.end_offsets(places)
+    found: list[Any] = []
+    while any(consumer.position(place) < ends[place] for place in places):
+        found += [one for part in consumer.poll(timeout_ms=200).values() for one in part]
+    consumer.close()
+    return found
 
 
 def shopping(seed: int, events: int, misrouted: float = 0.01) -> list[tuple[Record, bool]]:

@@ -23,9 +23,9 @@ from headrace.commands.terminal import Terminal
 from headrace.local import kafka as local_kafka
 from headrace.local.broker.process import LocalBroker
 from headrace.local.child import StartFailed
+from headrace.local.doors import Refused
 from headrace.local.kafka import LocalKafka
 from headrace.local.line import LocalLine
-from headrace.local.replay import Refused
 from headrace.local.trivago_report import plot, write_json
 from headrace.models import minilm
 from headrace.tour import picture, screen

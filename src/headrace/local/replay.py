@@ -7,23 +7,18 @@ has come and nothing waits for anything: what comes out is the system as it live
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import msgspec
 from kafka import KafkaProducer
 
+from headrace.local.doors import WAIT_S, Doors, Refused
 from headrace.models.trivago import ClickedOut, Searched, Step, Viewed
 from headrace.streams.events import Click, Impression, Query, ShopperEvent, View, encode
 from headrace.streams.keys import Keys, shopper_name
 from headrace.streams.redis_wire import Wire
-
-WAIT_S = 60.0
-
-
-class Refused(RuntimeError):
-    """The line did not do what the replay waited for; the text says what and where to look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +151,11 @@ class EventLog:
         return [int.from_bytes(reply, "little", signed=True) if reply else -1 for reply in replies]  # type: ignore[arg-type]
 
 
-class Door:
-    """The worker and the learner, asked over HTTP."""
+class Door(Doors):
+    """Asks for the lists of a log; knows which model answered last."""
 
     def __init__(self, serve_url: str, refresh_url: str) -> None:
-        self._http = httpx.Client(timeout=WAIT_S)
-        self._rank_url, self._ready_url = f"{serve_url}/v1/rank", f"{serve_url}/readyz"
-        self._status_url = f"{refresh_url}/status"
+        super().__init__(serve_url, refresh_url)
         self._version = ""
 
     def rank(self, step: ClickedOut, place: int, started_s: float) -> ServedList:
@@ -183,13 +176,8 @@ class Door:
             "now_ms": step.at_ms,
         }
         asked_s = time.perf_counter()
-        answer = self._http.post(self._rank_url, json=body)
+        said = self.scored(msgspec.json.encode(body))
         took_ms = (time.perf_counter() - asked_s) * 1000
-        if answer.status_code != 200:
-            raise Refused(f"the worker answered {answer.status_code}: {answer.text[:300]}")
-        said = answer.json()
-        if said["degraded"] is not None and None in said["scores"]:
-            raise Refused(f"the worker scored only a part of a list: {said['degraded']}")
         return ServedList(
             place,
             step.session,
@@ -204,39 +192,15 @@ class Door:
             time.monotonic() - started_s,
         )
 
-    def status(self) -> Mapping[str, Any]:
-        """What the learner says of itself."""
-        found: Mapping[str, Any] = self._http.get(self._status_url).json()
-        return found
-
-    def wait_for_learner(self, ends: Mapping[str, int]) -> Mapping[str, Any]:
-        """The learner's status once it has read "topic/partition" up to these offsets.
-
-        Raises:
-            Refused: it does not, after a minute.
-        """
-        until = ",".join(f"{source}:{offset}" for source, offset in ends.items())
-        answer = self._http.get(self._status_url, params={"until": until, "timeout_ms": 50_000})
-        if answer.status_code != 200:
-            raise Refused(f"the learner did not read up to {until}: see refresh.log ({answer.text[:200]})")
-        found: Mapping[str, Any] = answer.json()
-        return found
-
     def wait_for_model(self, version: str) -> None:
-        """Returns when the worker serves a version.
+        """Returns when the worker serves a version; asks nothing when that is what it served last.
 
         Raises:
             Refused: it does not, after a minute.
         """
-        until_s = time.monotonic() + WAIT_S
-        while self._version != version:
-            self._version = str(self._http.get(self._ready_url).json().get("model"))
-            if time.monotonic() > until_s:
-                raise Refused(f"the worker serves {self._version}, not {version}: see serve.log")
-
-    def close(self) -> None:
-        """Ends the connections."""
-        self._http.close()
+        if self._version != version:
+            super().wait_for_model(version)
+            self._version = version
 
 
 def events_of(step: Step, place: int) -> list[ShopperEvent]:

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from typing import Any, Final
 
-from headrace.local.replay import Refused
+from headrace.local.doors import Refused
 from headrace.streams.generations import group_of
 from headrace.streams.log_extent import committed_offsets, log_extent
 from headrace.streams.topics import EVENTS, FEATURES

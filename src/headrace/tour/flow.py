@@ -13,7 +13,7 @@ import numpy as np
 
 from headrace.local.replay import EventLog
 from headrace.streams.events import Cart, Click, Impression, Purchase, Query, ShopperEvent
-from headrace.tour.doors import Asked, Doors
+from headrace.tour.doors import Asked, TourDoors
 from headrace.tour.quality import PLACES, Fold, ServedList
 from headrace.tour.shop import Product, Shop, candidates
 from headrace.tour.shoppers import Act, Search, Shoppers
@@ -47,7 +47,7 @@ class Flow:
     shop: Shop
     shoppers: Shoppers
     log: EventLog
-    doors: Doors
+    doors: TourDoors
     student: dict[str, dict[str, float]]
     fold: Fold = field(default_factory=Fold)
     done: int = 0

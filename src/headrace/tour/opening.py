@@ -14,7 +14,7 @@ from headrace.models.head import Head
 from headrace.streams.events import ItemChanged, encode
 from headrace.streams.topics import ITEMS
 from headrace.tour.bundles import first_bundle
-from headrace.tour.doors import Asked, Doors
+from headrace.tour.doors import Asked, TourDoors
 from headrace.tour.flow import listed
 from headrace.tour.shop import Shop
 from headrace.tour.shoppers import ClickModel
@@ -66,7 +66,7 @@ def verbs_of(line: LocalLine, searches: int) -> dict[str, Sequence[str]]:
     }
 
 
-def warm(doors: Doors, shop: Shop, texts: Sequence[str], at_ms: int) -> dict[str, dict[str, float]]:
+def warm(doors: TourDoors, shop: Shop, texts: Sequence[str], at_ms: int) -> dict[str, dict[str, float]]:
     """What the student says of every candidate of these queries: text -> item -> score.
 
     Raises:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from headrace.local.doors import Refused
 from headrace.local.line import LocalLine
-from headrace.local.replay import EventLog, Refused
+from headrace.local.replay import EventLog
 from headrace.models.feature_names import INDEX
 from headrace.streams.events import View
 from headrace.streams.identity import DAY_MS
@@ -18,7 +19,7 @@ from headrace.streams.topics import EVENTS
 from headrace.tour import faults, screen
 from headrace.tour.acts import Events, Ranked, Tour, Why, moved
 from headrace.tour.bundles import read_head
-from headrace.tour.doors import Doors
+from headrace.tour.doors import TourDoors
 from headrace.tour.first_head import first_head
 from headrace.tour.flow import Flow, listed
 from headrace.tour.opening import open_line, warm
@@ -54,7 +55,7 @@ def play(line: LocalLine, shop: Shop, model: ClickModel, seed: int, parts: Path,
     began_s = time.monotonic()
     first = open_line(line, shop, model, parts, stage.doing, first_head())
     with ExitStack() as ending:
-        doors = ending.enter_context(closing(Doors(line.serve_url, line.refresh_url)))
+        doors = ending.enter_context(closing(TourDoors(line.serve_url, line.refresh_url)))
         stage.doing("reading item texts, encoding them")
         texts = [query.text for query in shoppers.queries]
         student = warm(doors, shop, texts, model.start_ms)

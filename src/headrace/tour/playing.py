@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from headrace.local.doors import Refused
 from headrace.local.line import LocalLine
-from headrace.local.replay import EventLog, Refused
+from headrace.local.replay import EventLog
 from headrace.tour.acts import Ranked
-from headrace.tour.doors import Asked, Doors
+from headrace.tour.doors import Asked, TourDoors
 from headrace.tour.flow import Flow, listed
 from headrace.tour.shop import Shop
 from headrace.tour.shoppers import Shoppers
@@ -46,7 +47,7 @@ class Playing:
     shop: Shop
     shoppers: Shoppers
     log: EventLog
-    doors: Doors
+    doors: TourDoors
     flow: Flow
     stage: Stage
     text: str
