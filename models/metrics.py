@@ -1,9 +1,10 @@
-"""Ranking metrics over scored lists, and bootstrap intervals over groups.
+"""Metrics of scored lists and of scored rows, and bootstrap intervals of means over groups.
 
-Ties are never broken by index: pessimistically (the relevant item comes last among its equals) or at random with a
-seed. Every function is pure; randomness comes in as a generator.
+Ties are never broken by index: pessimistically (the relevant item comes last among its equals), at random with a seed,
+or in expectation over all orders of the equals. Every function is pure; randomness comes in as a generator. Intervals
+of what is no mean (RMSE, Spearman, AUC) are made by ``intervals``.
 
-Shapes: B items of a list, N lists, G groups.
+Shapes: B items of a list, N lists or rows, G groups.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from headrace.models import row_statistics
 
 Doubles = NDArray[np.float64]
 
@@ -52,6 +55,60 @@ def reciprocal_rank(
 ) -> float:
     """1 / rank of the one relevant item; see ``rank``."""
     return 1.0 / rank(scores, relevant, ties, random)
+
+
+def ndcg(
+    scores: NDArray[np.floating] | Sequence[float],
+    gains: Doubles,
+    cut: int = 10,
+    ties: Literal["expected", "pessimistic"] = "expected",
+) -> float:
+    """Discounted gain of the first places over the best that this list allows, 0 to 1.
+
+    Args:
+        scores: [B], higher comes first; NaN ranks below every number.
+        gains: [B], at least 0.
+        cut: how many places count.
+        ties: ``expected``: the mean over all orders of equal scores, computed exactly, without drawing;
+            ``pessimistic``: equals stand in their worst order.
+
+    Returns:
+        NaN when nothing in the list is worth anything.
+
+    Source:
+        Järvelin, Kekäläinen 2002; McSherry, Najork 2008 for the expectation.
+    """
+    given = np.asarray(scores, dtype=np.float64)
+    values = np.where(np.isnan(given), -np.inf, given)
+    discounts = np.zeros(len(gains))
+    discounts[:cut] = 1 / np.log2(np.arange(2, min(cut, len(gains)) + 2))
+    best = np.sort(gains)[::-1] @ discounts
+    if not best > 0:
+        return float("nan")
+    order = np.lexsort((gains, -values))
+    got = gains[order]
+    if ties == "expected":
+        # Each of some equals stands at each of their places equally often: all of them are worth their mean.
+        ordered = values[order]
+        firsts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+        sizes = np.diff(np.append(firsts, len(got)))
+        got = np.repeat(np.add.reduceat(got, firsts) / sizes, sizes)
+    return float(got @ discounts / best)
+
+
+def rmse(predictions: NDArray[np.floating], targets: NDArray[np.floating]) -> float:
+    """The root of the mean squared difference, [N] each; NaN without rows."""
+    return row_statistics.rmse(predictions, targets)(np.ones(len(targets)))
+
+
+def spearman(left: NDArray[np.floating], right: NDArray[np.floating]) -> float:
+    """The correlation of ranks, [N] each; equals share the mean of their ranks. NaN when a column is constant."""
+    return row_statistics.spearman(left, right)(np.ones(len(left)))
+
+
+def auc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
+    """The chance that a positive row [N] scores higher than a negative one, equals count half; NaN without either."""
+    return row_statistics.auc(scores, positive)(np.ones(len(scores)))
 
 
 @dataclass(frozen=True, slots=True)

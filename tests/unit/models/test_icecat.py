@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.models.icecat import judged_lists, ndcg
+from headrace.models.icecat import Product, judged_lists, ndcg, products
 
 RATED = st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 3)), min_size=1, max_size=30).filter(
     lambda rows: any(rating for _, rating in rows)
@@ -39,6 +39,17 @@ def test_data_that_is_absent_or_does_not_fit_is_an_error(tmp_path: Path) -> None
     write(tmp_path, "mouse,9,3\n")
     with pytest.raises(ValueError, match="judges product 9"):
         judged_lists(tmp_path)
+
+
+def test_the_catalogue_tells_title_brand_and_what_describes_a_product(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"products\.jsonl\.gz is not there"):
+        products(tmp_path)
+    (tmp_path / "icecat").mkdir()
+    row = {"id": "7", "title": "Acme cable", "supplier": "Acme", "attr_t_colour": "Red", "attr_n_weight": 3}
+    row |= {"attr_t_compatibility": "Other 9", "attr_t_plug": "USB A"}
+    with gzip.open(tmp_path / "icecat" / "products.jsonl.gz", "wb") as file:
+        file.write(msgspec.json.encode(row))
+    assert products(tmp_path) == {"7": Product("Acme cable", "Acme", ("Red", "USB A"))}
 
 
 def test_ndcg_by_hand() -> None:

@@ -1,13 +1,19 @@
 """Ranks, ties, intervals, calibration."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace.models.metrics import (
     Interval,
     bootstrap,
     calibration_error,
     log_loss,
+    ndcg,
     paired_bootstrap,
     rank,
     reciprocal_rank,
@@ -79,3 +85,35 @@ def test_log_loss_and_calibration_of_known_probabilities() -> None:
     assert np.isfinite(log_loss(np.array([0.0, 1.0, 0.0, 0.0]), clicked))
     assert calibration_error(np.full(4, 0.25), clicked, bins=1) == pytest.approx(0.0)
     assert calibration_error(np.full(4, 0.75), clicked, bins=1) == pytest.approx(0.5)
+
+
+def test_ndcg_by_hand() -> None:
+    gains = np.array([0.0, 3.0, 1.0])
+    best = 3 + 1 / math.log2(3)
+    assert ndcg([0.1, 0.9, 0.5], gains) == pytest.approx(1)
+    assert ndcg([0.9, 0.5, 0.1], gains) == pytest.approx((3 / math.log2(3) + 1 / 2) / best)
+    assert ndcg([0.9, 0.5, 0.1], gains, cut=1) == 0
+    assert ndcg([0.5, 0.5, 0.5], gains, ties="pessimistic") == pytest.approx((1 / math.log2(3) + 3 / 2) / best)
+    assert ndcg([0.5, math.nan, math.nan], gains, ties="pessimistic") == pytest.approx(
+        (1 / math.log2(3) + 3 / 2) / best
+    ), "no number ranks last"
+    assert math.isnan(ndcg([0.1, 0.2], np.zeros(2)))
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=6).filter(
+        lambda rows: any(gain for _, gain in rows)
+    ),
+    cut=st.integers(1, 7),
+)
+def test_ndcg_in_expectation_is_the_mean_over_all_orders_of_equals(rows: list[tuple[int, int]], cut: int) -> None:
+    scores, gains = (np.array(column, dtype=np.float64) for column in zip(*rows, strict=True))
+    discounts = [1 / math.log2(place + 2) if place < cut else 0.0 for place in range(len(rows))]
+    orders = [
+        sum(gains[at] * discount for at, discount in zip(order, discounts, strict=True))
+        for order in itertools.permutations(range(len(rows)))
+        if all(scores[a] >= scores[b] for a, b in itertools.pairwise(order))
+    ]
+    best = sum(gain * discount for gain, discount in zip(sorted(gains)[::-1], discounts, strict=True))
+    assert ndcg(scores, gains, cut) == pytest.approx(np.mean(orders) / best)
+    assert ndcg(scores, gains, cut, "pessimistic") == pytest.approx(min(orders) / best)

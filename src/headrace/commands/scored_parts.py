@@ -1,0 +1,188 @@
+"""What `headrace evaluate` measures: student parts of any kind that score pairs, and the judged pairs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.commands.progress import ProgressLine
+from headrace.models import home_depot, judged_pairs
+from headrace.models.bundle import champion, read_bundle
+from headrace.models.calibration import Calibration, fit_calibration
+from headrace.models.evaluation import Judged, arms_of
+from headrace.models.icecat import judged_lists
+from headrace.models.training_pairs import Side
+from headrace.online.pairs import PairScorer, open_student
+from headrace.online.scorer import Encoder
+
+Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
+Found = TypeVar("Found")
+
+CHUNK: Final = 512
+"""Pairs between two looks at the clock."""
+
+
+class PairScores(Protocol):
+    """What scores pairs."""
+
+    def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+        """A number for each pair, float32 [B]; higher is more relevant."""
+
+
+class Cosines:
+    """The cosine of query and title by a bi-encoder; each text is encoded once, however often it is asked for."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._vectors: dict[str, Floats] = {}
+
+    def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+        """The cosine of each pair, float32 [B]."""
+        new = [text for text in dict.fromkeys((*queries, *titles)) if text not in self._vectors]
+        if new:
+            self._vectors.update(zip(new, self._encoder.encode(new), strict=True))
+        left, right = (np.stack([self._vectors[text] for text in texts]) for texts in (queries, titles))
+        found: Floats = np.einsum("bd,bd->b", left, right)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPart:
+    """A part that is open.
+
+    Attributes:
+        name: what reports call it; parts ``name/0``, ``name/1`` are seeds of one arm.
+        digest: of the part.
+        scores: what it says.
+    """
+
+    name: str
+    digest: str
+    scores: PairScores
+
+    def of(self, queries: Sequence[str], titles: Sequence[str]) -> Doubles:
+        """The scores of pairs, float64 [N], with a line that says how far it is."""
+        line, total = ProgressLine(f"score {self.name}", "pairs"), len(queries)
+        found: list[Floats] = []
+        for begin in range(0, total, CHUNK):
+            line(begin, total)
+            end = begin + CHUNK
+            found.append(self.scores.score(queries[begin:end], titles[begin:end]))
+        line.end(total, total)
+        return np.concatenate(found).astype(np.float64)
+
+    def calibrated(self, judged: Judged, held: Judged) -> tuple[Doubles, Calibration | None]:
+        """Probabilities of pairs [N], and how they were made where the part does not give any itself.
+
+        Args:
+            judged: the pairs.
+            held: pairs of other queries, that slope and level are fitted on.
+        """
+        scores = self.of(judged.queries, judged.titles)
+        if not isinstance(self.scores, Cosines):
+            return scores, None
+        found = fit_calibration(self.of(held.queries, held.titles), held.labels)
+        return found.probabilities(scores), found
+
+
+def open_parts(repository: Path, part: Sequence[str], against: Sequence[str], threads: int) -> list[ScoredPart]:
+    """The parts that a person named, ``DIGEST`` or ``NAME=DIGEST``, those to compare with last.
+
+    Args:
+        repository: where they lie.
+        part: to measure; the champion's student when empty.
+        against: to compare with.
+        threads: of each.
+
+    Raises:
+        click.ClickException: there is no champion, or two parts have one name.
+        BundleCorrupt, BundleMismatch: a part cannot be opened.
+    """
+    found: dict[str, ScoredPart] = {}
+    for text in (*(part or (champions_student(repository),)), *against):
+        name, _, digest = text.rpartition("=")
+        opened = open_student(repository / "parts" / digest, threads)
+        name = name or f"{'cross-encoder' if isinstance(opened, PairScorer) else 'cosine'} {digest[:8]}"
+        if name in found:
+            raise click.ClickException(f"two parts are called {name}: name them as in --part NAME=DIGEST")
+        found[name] = ScoredPart(name, digest, opened if isinstance(opened, PairScorer) else Cosines(opened))
+    return list(found.values())
+
+
+def compared(opened: Sequence[ScoredPart], against: Sequence[str]) -> str:
+    """The arm that others are compared with, "" for none: that of the last parts, which ``against`` named.
+
+    Raises:
+        click.ClickException: they are not seeds of one arm.
+    """
+    arms = arms_of([one.name for one in opened[-len(against) :]]) if against else {"": []}
+    if len(arms) > 1:
+        raise click.ClickException(f"--against names {', '.join(arms)}: only seeds of one can be given several times")
+    return next(iter(arms))
+
+
+def named(opened: Sequence[ScoredPart]) -> list[str]:
+    """Sentences that say which parts were measured."""
+    return [f"{one.name}: part {one.digest}." for one in opened]
+
+
+def champions_student(repository: Path) -> str:
+    """The digest of the student that serves.
+
+    Raises:
+        click.ClickException: there is no champion with a student.
+    """
+    current = champion(repository)
+    parts = read_bundle(repository, current.version).manifest.parts if current else {}
+    if "student" not in parts:
+        raise click.ClickException(
+            f"{repository} has no champion with a student: name one with --part, or run headrace parts build --publish"
+        )
+    return parts["student"]
+
+
+def icecat_pairs(data: Path, highest: int) -> Judged:
+    """Icecat's judged lists as pairs, labels 0 to 1; ``highest`` is the best rating.
+
+    Raises:
+        click.ClickException: the data is not there, or not what it should be.
+    """
+    lists = _loaded(judged_lists, data)
+    ratings = np.concatenate([one.ratings for one in lists])
+    titles = tuple(title for one in lists for title in one.titles)
+    return Judged(tuple(one.query for one in lists for _ in one.titles), titles, ratings / highest, {})
+
+
+def home_depot_pairs(data: Path, side: Side, rows: int = 0, seed: int = 0) -> Judged:
+    """Home Depot's pairs of one side of the split, labels 0 to 1; at least so many of whole queries, or all for 0.
+
+    Raises:
+        click.ClickException: the data is not there, or not what it should be.
+    """
+    found = _loaded(home_depot.judged_pairs, data).of(side)
+    judged = Judged(found.queries, found.titles, home_depot.targets(found.ratings), {})
+    return judged.some(rows, seed) if rows else judged
+
+
+def pairs_of(files: Sequence[Path]) -> Judged:
+    """The judged pairs of files.
+
+    Raises:
+        click.ClickException: a file cannot be read; the text names it, the line and the reason.
+    """
+    try:
+        return judged_pairs.read(files)
+    except (judged_pairs.BadPairs, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _loaded(load: Callable[[Path], Found], folder: Path) -> Found:
+    try:
+        return load(folder)
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(f"{error}; name the folder with --data") from error
