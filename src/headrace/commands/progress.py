@@ -25,14 +25,14 @@ class ProgressLine:
         self._first: int | None = None
         self._width = 0
 
-    def __call__(self, done: int, total: int) -> None:
-        """Shows how far it is, if it is time to."""
+    def __call__(self, done: int, total: int, more: str = "") -> None:
+        """Shows how far it is, if it is time to; ``more`` is said behind it."""
         now = time.monotonic()
         if self._first is None:
             self._first, self._began = done, now
         if now - self._shown >= (_TERMINAL_S if self._terminal else _LOG_S):
             self._shown = now
-            self._show(done, total, now)
+            self._show(done, total, now, more)
 
     def end(self, done: int, total: int) -> None:
         """Shows the end, and leaves the line."""
@@ -40,11 +40,11 @@ class ProgressLine:
         if self._terminal:
             click.echo(err=True)
 
-    def _show(self, done: int, total: int, now: float) -> None:
+    def _show(self, done: int, total: int, now: float, more: str = "") -> None:
         rate = (done - (self._first or 0)) / max(now - self._began, 1e-3)
         share = f" ({100 * done // total} %)" if total else ""
         left = f", {_duration((total - done) / rate)} left" if rate > 0 and done < total else ""
-        line = f"{self._label}: {done:,} of {total:,} {self._unit}{share}, {rate:,.0f} a second{left}"
+        line = f"{self._label}: {done:,} of {total:,} {self._unit}{share}, {rate:,.0f} a second{left}{more}"
         if self._terminal:
             click.echo("\r" + line.ljust(self._width), nl=False, err=True)
             self._width = len(line)

@@ -1,0 +1,256 @@
+"""Train teachers, fit them together, distil a student."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import numpy as np
+
+from headrace.commands import domain
+from headrace.commands.domain import domain_flags
+from headrace.commands.options import show_configuration
+from headrace.commands.training import (
+    HOME_DEPOT,
+    counting,
+    pairs_flag,
+    pairs_of,
+    progress,
+    rows_for,
+    run,
+    shared_flags,
+    tell,
+    together,
+)
+from headrace.models import distill, ensemble, fitting, pretrained, student, teacher
+from headrace.models.calibration import fit_calibration, fit_ensemble
+from headrace.models.training_pairs import TrainingPairs
+
+LOW_RANK_RATE: Final = 4e-4
+FULL_RATE: Final = 4e-5
+"""Learning rates that worked: low-rank weights bear ten times what full ones do."""
+LOW_RANK: Final = 16
+
+
+@click.group
+def command() -> None:
+    """Train teachers, fit them together, distil a student.
+
+    A teacher is a language model that learns from people's grades; several together are an ensemble; a student is small
+    and learns what the ensemble says of many pairs (`headrace label`). All runs go on where they were stopped.
+
+    Example:
+      headrace train teacher --pairs judged.jsonl --backbone smollm2 --out teachers/smollm2
+    """
+
+
+rows_flag = click.option(
+    "--rows", type=click.IntRange(1), default=None, help="Learn from so many pairs of whole queries, drawn.  [all]"
+)
+
+
+@command.command("teacher")
+@pairs_flag
+@click.option(
+    "--backbone",
+    default="smollm2",
+    metavar="NAME",
+    help=f"{', '.join(pretrained.PACKAGES)}; or a folder, or owner/name on the hub, of a model for transformers.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["causal", "encoder"]),
+    default=None,
+    help="Whether another model reads on (a language model) or all at once (a BERT).  [default: causal]",
+)
+@click.option(
+    "--lora-rank",
+    type=click.IntRange(0, 512),
+    default=None,
+    help=f"Of the weights that learn beside fixed ones; 0: all learn.  [default: {LOW_RANK} for causal, 0 for encoder]",
+)
+@rows_flag
+@click.option("--batch", type=click.IntRange(1, 65_536), default=32, help="Pairs a step.")
+@click.option("--epochs", type=click.IntRange(1, 1000), default=1, help="Passes over the pairs.")
+@click.option("--max-tokens", type=click.IntRange(16, 4096), default=128, help="Of a pair; the item's text is cut.")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=None,
+    help=f"At its highest.  [default: {LOW_RANK_RATE:.0e} with --lora-rank, {FULL_RATE:.0e} without]",
+)
+@shared_flags
+def teacher_(**given: Any) -> None:
+    """Train a teacher on graded pairs: soft targets, binary cross-entropy, all queries but those held apart.
+
+    Stopped and started again it goes on from the last checkpoint, to the same weights. Started by `torchrun
+    --nproc-per-node 2 -m headrace.commands.main train teacher` and so on, it divides each batch among two devices.
+
+    Example:
+      headrace train teacher --pairs judged.jsonl --backbone smollm2 --out teachers/smollm2
+    """
+    with together(given["threads"], given["device"]) as device:
+        if fitting.first():
+            show_configuration()
+        learned = pairs_of(given["source"], given["data"], "train")
+        learned = learned if given["rows"] is None else learned.some(given["rows"])
+        backbone, kind = _backbone(given["backbone"], given["kind"], given["weights"])
+        rank = given["lora_rank"] if given["lora_rank"] is not None else LOW_RANK if kind == "causal" else 0
+        config = teacher.TeacherConfig(backbone, kind, rank, given["max_tokens"])
+        tell(f"{len(learned):,} pairs to learn from, {kind} teacher from {backbone}")
+        one = run(lambda: teacher.open_teacher(config, given["seed"])).to(device)
+        course = teacher.TeacherCourse(
+            given["learning_rate"] or (LOW_RANK_RATE if rank else FULL_RATE),
+            given["batch"],
+            given["epochs"],
+            given["seed"],
+        )
+        rows = run(lambda: teacher.Reader(config)).rows(learned.pairs)
+        about = {"data": learned.digest(), "batch": given["batch"]}
+        with progress("teacher") as say:
+            run(lambda: teacher.train(one, rows, learned.targets, course, given["out"], say, about))
+        if fitting.first():
+            click.echo(f"The teacher: {given['out']}")
+
+
+@command.command("ensemble")
+@pairs_flag
+@click.argument("teachers", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@shared_flags
+def ensemble_(teachers: Sequence[Path], **given: Any) -> None:
+    """Fit one or several TEACHERS together on held-apart queries: weights at least 0, one calibrated scale.
+
+    Example:
+      headrace train ensemble --pairs judged.jsonl --out teachers/both teachers/smollm2 teachers/mpnet
+    """
+    show_configuration()
+    with together(given["threads"], given["device"]) as device:
+        held = pairs_of(given["source"], given["data"], "held")
+        members, logits = [], []
+        for place in teachers:
+            one = _opened(place, given["weights"]).to(device)
+            with counting(f"asking {place.name}") as say:
+                read = teacher.predict(one, teacher.Reader(one.config).rows(held.pairs), say=say)
+            where = os.path.relpath(place.resolve(), given["out"].resolve())
+            member = ensemble.member_of(where, ensemble.digest_of(place), one, read, held)
+            logits.append(ensemble.one_logit(one, read, held.pairs, member))
+            members.append(member)
+        both = np.stack(logits, axis=1)
+        weights = fit_ensemble(both, held.targets)
+        error = ensemble.held_error(both, held.targets, held.lists())
+        ensemble.write(given["out"], members, weights, error)
+    said = ", ".join(f"{place.name} x {weight:.3f}" for place, weight in zip(teachers, weights.weights, strict=True))
+    click.echo(
+        f"The ensemble: {given['out']} ({said}; calibration error {error:.4f} on {len(held):,} held-apart pairs)"
+    )
+
+
+@command.command("student")
+@click.option(
+    "--labels",
+    "source",
+    required=True,
+    metavar="FILE",
+    help=f"Pairs with a teacher's `probability` (`headrace label`), or with people's `label`; or `{HOME_DEPOT}`.",
+)
+@click.option(
+    "--hard", is_flag=True, help="The labels are people's: the point loss alone, since grades have no margins."
+)
+@click.option(
+    "--judged",
+    default=None,
+    metavar="FILE",
+    help=f"Graded pairs, or `{HOME_DEPOT}`: their held queries calibrate it.  [those of --labels]",
+)
+@rows_flag
+@click.option("--layers", type=click.Choice(["6", "3"]), default="6", help="Of MiniLM: all, or the 1st, 3rd and 6th.")
+@click.option(
+    "--adversary",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Length of the push that the embeddings must bear; 0: none. Takes twice the time.",
+)
+@click.option("--max-tokens", type=click.IntRange(8, 512), default=64, help="Of a pair; the longer text is cut.")
+@click.option("--batch", type=click.IntRange(1, 65_536), default=96, help="Pairs a step, in whole lists.")
+@click.option("--epochs", type=click.IntRange(1, 1000), default=1, help="Passes over the pairs.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-4, help="At its highest.")
+@domain_flags
+@shared_flags
+def student_(**given: Any) -> None:
+    """Distil a student: all-pairs margins within each query's list, and an anchor to the teacher's probabilities.
+
+    Example:
+      headrace train student --labels labels.jsonl --out students/first
+    """
+    with together(given["threads"], given["device"]) as device:
+        if fitting.first():
+            show_configuration()
+        learned = pairs_of(given["source"], given["data"], "train")
+        learned = learned if given["rows"] is None else learned.some(given["rows"])
+        held = pairs_of(given["judged"] or given["source"], given["data"], "held")
+        folder = pretrained.folder_of(pretrained.MINILM, given["weights"], tell)
+        vocabulary = (folder / student.VOCABULARY).read_bytes()
+        config = student.StudentConfig(given["max_tokens"], core_terms=given["core_terms"])
+        kept = (0, 2, 5) if given["layers"] == "3" else None
+        one = run(lambda: student.from_encoder(folder, config, kept, given["seed"])).to(device)
+        vocabulary, terms = domain.learned(one, vocabulary, given)
+        rows = rows_for(one, vocabulary, learned.pairs, terms)
+        lists = learned.lists()
+        tell(f"{len(learned):,} pairs of {lists.max() + 1:,} queries to learn from")
+        course, about = _course(given), _about(given, learned)
+        with progress("student") as say:
+            run(lambda: distill.train(one, rows, learned.targets, lists, course, given["out"], say, about))
+        fitted = fit_calibration(student.predict(one, rows_for(one, vocabulary, held.pairs, terms)), held.targets)
+        one.config = replace(one.config, slope=fitted.slope, level=fitted.level)
+        if fitting.first():
+            student.save(one, vocabulary, given["out"])
+            if terms is not None:
+                (given["out"] / student.CORE_TERMS).write_bytes(terms.to_json())
+            click.echo(f"The student: {given['out']}; `headrace export {given['out']} --pairs FILE` makes a part of it")
+
+
+def _about(given: dict[str, Any], learned: TrainingPairs) -> dict[str, str | int | float]:
+    named = {name: given[name] for name in ("max_tokens", "core_terms", "more_words", "reading_steps")}
+    return {"data": learned.digest(), **named}
+
+
+def _course(given: dict[str, Any]) -> distill.DistillCourse:
+    return distill.DistillCourse(
+        given["learning_rate"],
+        given["batch"],
+        epochs=given["epochs"],
+        seed=given["seed"],
+        margin=0.0 if given["hard"] else 1.0,
+        anchor=1.0 if given["hard"] else 0.1,
+        adversary=distill.Adversary(given["adversary"]) if given["adversary"] else None,
+    )
+
+
+def _backbone(name: str, kind: teacher.Kind | None, weights: Path) -> tuple[str, teacher.Kind]:
+    """What ``transformers`` opens, and how it reads: of a package, of a folder, or of the hub."""
+    package = pretrained.PACKAGES.get(name)
+    if package is not None:
+        return str(pretrained.folder_of(package, weights, tell).resolve()), package.kind
+    folder = Path(name)
+    if folder.is_dir():
+        for needed in ("config.json", "tokenizer.json"):
+            if not (folder / needed).exists():
+                raise click.ClickException(f"--backbone {name} has no {needed}: it is not the folder of a model")
+        return str(folder.resolve()), kind or "causal"
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise click.ClickException(
+            f"--backbone {name} is neither {', '.join(pretrained.PACKAGES)} nor a model's folder"
+        )
+    return name, kind or "causal"
+
+
+def _opened(place: Path, weights: Path) -> teacher.Teacher:
+    if not (place / teacher.CONFIG).exists():
+        raise click.ClickException(
+            f"{place} holds no teacher that is trained to its end: `headrace train teacher` does"
+        )
+    lay = Path(json.loads((place / teacher.CONFIG).read_text(encoding="utf-8"))["backbone"])
+    return run(lambda: teacher.load(place, None if lay.is_dir() else weights))

