@@ -21,8 +21,10 @@ from headrace.streams.topics import (
     DEAD,
     EVENTS,
     FEATURES,
+    LABELLED_PAIRS,
     LABELS,
     LATE,
+    PAIRS,
     FoundTopic,
     Topic,
     all_topics,
@@ -63,14 +65,16 @@ def facts_of(asked: Topic, found: FoundTopic | None) -> TopicFacts:
         return TopicFacts(asked.name, None)
     events, aged = asked.name.startswith(EVENTS), asked.name.startswith((FEATURES, LABELS))
     letters = DEAD in asked.name or LATE in asked.name
+    pairs = asked.name.startswith((PAIRS, LABELLED_PAIRS))
     broken: dict[str, str] = {}
     odd: dict[str, str] = {}
     for name, value in asked.settings.items():
         if name.startswith("retention.") and aged and not letters:
             continue  # how long features and labels stay is a choice
-        harmless = name in _ODD or (letters and name.startswith("retention."))
+        harmless = name in _ODD or ((letters or pairs) and name.startswith("retention."))
         (odd if harmless else broken)[name] = value
-    # What a shopper did, was shown and taught must lie side by side; where letters and items lie matters to nobody.
+    # What a shopper did, was shown and taught must lie side by side; where letters and items lie matters to
+    # nobody, and that pairs and their labels have as many partitions `headrace label run` looks to.
     side_by_side = (events or aged) and not letters
     partitions = (asked.partitions, found.partitions) if side_by_side else (found.partitions, asked.partitions)
     return TopicFacts(

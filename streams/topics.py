@@ -21,6 +21,8 @@ EVENTS: Final = "search.events.v1"
 ITEMS: Final = "search.items.v1"
 FEATURES: Final = "search.features.v1"
 LABELS: Final = "search.labels.v1"
+PAIRS: Final = "search.pairs.unlabelled.v1"
+LABELLED_PAIRS: Final = "search.pairs.labelled.v1"
 
 PARTITIONS: Final = 8
 DEAD_LETTER_BYTES: Final = 2 * 1024 * 1024
@@ -79,7 +81,8 @@ def all_topics(
     """The topics of one installation.
 
     Args:
-        partitions: of every topic; events, features and labels of a shopper must lie side by side.
+        partitions: of every topic; events, features and labels of a shopper must lie side by side, and so must pairs
+            and what a teacher said of them.
         replicas: copies of each partition; -1: the brokers' default.
         retention_days: how long features and labels stay; None: for ever. Events always stay for ever.
         suffix: put behind every name, for a second installation on the same brokers.
@@ -101,6 +104,9 @@ def all_topics(
         (FEATURES + suffix, aged),
         (FEATURES + suffix + DEAD, letters),
         (LABELS + suffix, aged),
+        (PAIRS + suffix, kept),
+        (PAIRS + suffix + DEAD, letters),
+        (LABELLED_PAIRS + suffix, kept),
     ]
     return tuple(Topic(name, partitions, replicas, settings) for name, settings in made)
 

@@ -22,6 +22,7 @@ HOW_TO = (
     "dead-letters",
     "rebuild-the-state",
     "models",
+    "label-with-a-teacher",
     "check-skew",
     "run-in-containers",
     "back-up-and-restore",

@@ -26,10 +26,10 @@ def test_create_is_idempotent_and_makes_what_was_asked_for(kafka: Broker, topic_
     suffix = f".{topic_suffix}"
     first = headrace(kafka, "create", "--suffix", suffix, "--partitions", "2")
     assert first.exit_code == 0, first.output
-    assert first.output.count(": made, 2 partitions") == 8
+    assert first.output.count(": made, 2 partitions") == 11
     again = headrace(kafka, "create", "--suffix", suffix, "--partitions", "2")
     assert again.exit_code == 0, again.output
-    assert again.output.count(": was there\n") == 8
+    assert again.output.count(": was there\n") == 11
     asked = all_topics(2, suffix=suffix)
     with admin_of(kafka.bootstrap) as admin:
         found = find_topics(admin, [topic.name for topic in asked])
@@ -46,7 +46,7 @@ def test_create_says_what_differs_and_changes_nothing(kafka: Broker, topic_suffi
     assert f"{name}: was there, and differs:" in result.output
     assert "3 partitions instead of 2" in result.output
     assert "retention.ms=1000000 instead of -1" in result.output
-    assert "1 of 8 topics differ" in result.output
+    assert "1 of 11 topics differ" in result.output
     assert (found.partitions, found.settings["retention.ms"]) == (3, "1000000")
 
 

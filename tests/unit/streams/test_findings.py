@@ -9,7 +9,18 @@ from headrace.streams import findings as of
 from headrace.streams.findings import Finding, GroupFacts, PackageFacts, SampleFacts, TopicFacts
 from headrace.streams.probes import facts_of, read_store
 from headrace.streams.store_findings import StoreFacts, of_store
-from headrace.streams.topics import DEAD, EVENTS, FEATURES, ITEMS, LABELS, FoundTopic, Topic, all_topics
+from headrace.streams.topics import (
+    DEAD,
+    EVENTS,
+    FEATURES,
+    ITEMS,
+    LABELLED_PAIRS,
+    LABELS,
+    PAIRS,
+    FoundTopic,
+    Topic,
+    all_topics,
+)
 
 WELL = StoreFacts(
     server="Valkey",
@@ -130,6 +141,12 @@ def test_a_topic_as_it_is_made_is_well(topic: Topic) -> None:
         (LABELS, {"partitions": 4}, 1, 0),
         (ITEMS, {"settings": {"cleanup.policy": "delete"}}, 1, 0),
         (ITEMS, {"partitions": 4}, 0, 1),
+        (PAIRS, {"settings": {"retention.ms": "604800000"}}, 0, 1),
+        (PAIRS, {"settings": {"cleanup.policy": "compact"}}, 1, 0),
+        (PAIRS, {"partitions": 4}, 0, 1),
+        (LABELLED_PAIRS, {"settings": {"retention.ms": "604800000"}}, 0, 1),
+        (LABELLED_PAIRS, {"partitions": 4}, 0, 1),
+        (PAIRS + DEAD, {"settings": {"max.message.bytes": "1000"}}, 0, 1),
         (EVENTS + DEAD, {"settings": {"retention.ms": "604800000"}}, 0, 1),
         (EVENTS + DEAD, {"settings": {"max.message.bytes": "1000"}}, 0, 1),
         (EVENTS + DEAD, {"partitions": 1}, 0, 1),

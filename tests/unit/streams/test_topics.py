@@ -9,6 +9,7 @@ ASKED = Topic("t", 4, 3, {"retention.ms": "-1"})
 def test_all_topics_have_their_letters_beside_them() -> None:
     names = [topic.name for topic in all_topics(suffix=".x")]
     assert {"search.events.v1.x", "search.events.v1.x.dlq", "search.events.v1.x.late"} <= set(names)
+    assert {"search.pairs.unlabelled.v1.x", "search.pairs.unlabelled.v1.x.dlq"} <= set(names)
     assert len(names) == len(set(names))
 
 
@@ -17,6 +18,8 @@ def test_events_are_kept_for_ever_whatever_is_said_of_features() -> None:
     assert settings["search.events.v1"]["retention.ms"] == "-1"
     assert settings["search.features.v1"]["retention.ms"] == str(3 * 86_400_000)
     assert settings["search.items.v1"]["cleanup.policy"] == "compact"
+    for name in ("search.pairs.unlabelled.v1", "search.pairs.labelled.v1"):  # a teacher's time is dear
+        assert (settings[name]["retention.ms"], settings[name]["cleanup.policy"]) == ("-1", "delete")
     assert all(one["message.timestamp.type"] == "CreateTime" for one in settings.values())
 
 
