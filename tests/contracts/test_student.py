@@ -82,7 +82,7 @@ def test_exact_products_change_nothing_on_a_processor_that_needs_them_not(
 ) -> None:
     """Both ways to multiply integers agree: the one for processors without VNNI is no other model."""
     for overflow in (True, False):
-        monkeypatch.setattr("headrace.online.scorer.products_overflow", lambda overflow=overflow: overflow)
+        monkeypatch.setattr("headrace.models.onnx_chain.products_overflow", lambda overflow=overflow: overflow)
         if overflow or "vnni" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace"):
             np.testing.assert_allclose(Encoder(int8.part.folder).encode(TEXTS), int8.encode(TEXTS), atol=1e-5)
 

@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.models.encoder_graph import EncoderShape, Precision, encoder_model
+from headrace.models.encoder_graph import EncoderShape, encoder_model
+from headrace.models.graph_nodes import Precision
 
 Floats = NDArray[np.float32]
 

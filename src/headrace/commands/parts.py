@@ -21,7 +21,8 @@ from headrace.models.bundle import (
 from headrace.models.champion import newest_epoch
 from headrace.models.features import FEATURES
 from headrace.models.head import Head
-from headrace.online.scorer import Encoder, golden_requests
+from headrace.online import pairs, scorer
+from headrace.online.scorer import Encoder
 from headrace.streams.ubi import rfc3339
 
 _SHOWN = 20
@@ -83,7 +84,7 @@ def build(repository: Path, cache: Path, wheel: Path | None, published: bool) ->
     digest = minilm.build(repository, cache, lambda sentence: click.echo(sentence, err=True), wheel)
     click.echo(f"student {digest}")
     if published:
-        version = _bundle_with(repository, digest)
+        version = bundle_with(repository, digest)
         # Not a new epoch: that would stop a learner that runs.
         publish(repository, version, newest_epoch(repository))
         click.echo(f"The champion: {version}", err=True)
@@ -151,9 +152,13 @@ def prune_(repository: Path, keep: int, grace_s: float) -> None:
         click.echo(name)
 
 
-def _bundle_with(repository: Path, student: str) -> str:
+def bundle_with(repository: Path, student: str) -> str:
     """The version of a bundle with this student: the champion's other parts, else a head that has learned nothing."""
-    golden = golden_requests(Encoder(repository / "parts" / student), GOLDEN_QUERY, GOLDEN_TEXTS)
+    opened = pairs.open_student(repository / "parts" / student)
+    if isinstance(opened, Encoder):
+        golden = scorer.golden_requests(opened, GOLDEN_QUERY, GOLDEN_TEXTS)
+    else:
+        golden = pairs.golden_requests(opened, GOLDEN_QUERY, GOLDEN_TEXTS)
     current = champion(repository)
     if current is None:
         head = Head.cold()

@@ -6,7 +6,8 @@ import onnxruntime
 import pytest
 
 import bert
-from headrace.models.encoder_graph import Precision, encoder_chain, encoder_model, weight_columns
+from headrace.models.encoder_graph import encoder_chain, encoder_model
+from headrace.models.graph_nodes import Precision, weight_columns
 from headrace.models.parts import write_part
 from headrace.online.scorer import Encoder, padded
 from tiny_student import SHAPE, WORDS, tiny_files, tiny_tensors

@@ -14,7 +14,8 @@ import pytest
 from headrace import BundleCorrupt, BundleMismatch
 from headrace.models.bundle import replay, write_part
 from headrace.models.encoder_graph import encoder_chain, encoder_model
-from headrace.online.scorer import Encoder, answer, batches, cosine, golden_requests, padded, products_overflow
+from headrace.models.onnx_chain import products_overflow
+from headrace.online.scorer import Encoder, answer, batches, cosine, golden_requests, padded
 from tiny_student import SHAPE, tiny_files, tiny_tensors
 
 TEXTS = ["red shoe", "", "a b c d e f g h i j k l m n o p", "mouse", "ünïcode ÄÖ", "RED  SHOE", "red shoes", "\ud800 x"]
@@ -194,7 +195,7 @@ def test_processors_without_vnni_multiply_exactly(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(onnxruntime, "SessionOptions", Spied)
     for overflow in (True, False):
-        monkeypatch.setattr("headrace.online.scorer.products_overflow", lambda overflow=overflow: overflow)
+        monkeypatch.setattr("headrace.models.onnx_chain.products_overflow", lambda overflow=overflow: overflow)
         Encoder(folder_of(tmp_path))
     assert entries == [("session.x64quantprecision", "1")]
 

@@ -1,0 +1,85 @@
+"""Make a part of a trained student: ONNX, int8 by rows, refused unless it scores as the student does."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from headrace.commands.options import repository, show_configuration
+from headrace.commands.parts import bundle_with
+from headrace.commands.training import pairs_flag, pairs_of, rows_for, together
+from headrace.models import core_terms, ensemble, export, student
+from headrace.models.bundle import newest_epoch, publish, write_part
+from headrace.models.core_terms import CoreTerms
+
+PAIRS = 1000
+
+
+@click.command
+@click.argument("folder", metavar="STUDENT", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@pairs_flag
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="HEADRACE_DATA",
+    default=Path("../shared/data"),
+    metavar="FOLDER",
+    help="The folder of public sets, for --pairs homedepot.",
+)
+@click.option(
+    "--teacher",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    metavar="FOLDER",
+    help="The ensemble that it learned from: its cached scores are then served too.",
+)
+@click.option("--exact", multiple=True, metavar="LAYER", help="A layer that stays float32, e.g. encoder.layer.0.")
+@click.option(
+    "--publish/--no-publish",
+    "published",
+    default=False,
+    help="Also publish: the champion with this student; workers verify it and take it while they serve.",
+)
+@repository
+def command(**given: Any) -> None:
+    """Make a part of a trained STUDENT: ONNX, int8 by rows, refused unless it scores as the student does.
+
+    Compared on real pairs that it did not learn from: the graph with torch, int8 with float32, a row alone with itself
+    among others.
+
+    Example:
+      headrace export students/first --pairs judged.jsonl --publish
+    """
+    show_configuration()
+    with together(None, "cpu"):
+        one, vocabulary = student.load(given["folder"])
+        held = pairs_of(given["source"], given["data"], "held")
+        held = held.at(np.arange(min(PAIRS, len(held))))
+        terms = core_terms_of(given["folder"], one)
+        logits = student.predict(one, rows_for(one, vocabulary, held.pairs, terms))
+        remarks: dict[str, object] = {"source": f"distilled from {given['teacher'] or 'labels'}"}
+        if given["teacher"] is not None:
+            error = ensemble.read(given["teacher"]).calibration_error
+            remarks |= {"teacher": ensemble.name_of(given["teacher"]), "calibration_error": error}
+        settings = export.Settings(exact=given["exact"], core_terms=terms, remarks=remarks)
+        pairs = [(pair.query, pair.title) for pair in held.pairs]
+        made = export.export(student.arrays_of(one), student.part_config(one), vocabulary, pairs, logits, settings)
+    digest = write_part(given["repository"], "student", made.files)
+    found = made.measured
+    click.echo(
+        f"On {found.pairs:,} pairs, in logit: graph - torch {found.graph:.1e}, int8 - float32 {found.int8:.1e}, "
+        f"alone - among others {found.alone:.1e}"
+    )
+    click.echo(f"student {digest}, {sum(map(len, made.files.values())) / 1e6:.1f} MB")
+    if given["published"]:
+        version = bundle_with(given["repository"], digest)
+        publish(given["repository"], version, newest_epoch(given["repository"]))
+        click.echo(f"The champion: {version}")
+
+
+def core_terms_of(folder: Path, one: student.Student) -> CoreTerms | None:
+    """The recogniser that a student was trained with; None where it reads no core terms."""
+    if not one.config.core_terms:
+        return None
+    return core_terms.of_json((folder / student.CORE_TERMS).read_bytes())
