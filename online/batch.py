@@ -1,4 +1,4 @@
-"""Texts that wait for an encoder, run in batches within a token budget on threads of their own.
+"""Texts, or pairs of them, that wait for an encoder, run in batches within a token budget on threads of their own.
 
 ``next_batch`` decides, pure. ``Batcher`` acts: a bounded queue, threads that take from it, results handed back to the
 event loop that asked. A text whose deadline passed while it waited is dropped before it costs anything. Vectors do not
@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from headrace import Overloaded
 
 Floats = NDArray[np.float32]
-Encode = Callable[[Sequence[str]], Floats]
+Encode = Callable[[Sequence[Any]], Floats]
+"""What waits, in; a row for each, out. What waits is a text, or whatever else the key's encoder reads."""
 CHARACTERS_PER_TOKEN = 4
 
 
@@ -76,7 +78,7 @@ def next_batch(waiting: Sequence[tuple[object, int]], budget_tokens: int) -> lis
 class _Job:
     encode: Encode
     key: object
-    text: str
+    text: object
     tokens: int
     until_s: float
     asked_s: float
@@ -104,6 +106,7 @@ class Batcher:
     limits: BatchLimits = field(default_factory=BatchLimits)
     seen: Callable[[int, int, int], None] = lambda rows, tokens, waiting: None
     _waiting: deque[_Job] = field(default_factory=deque, init=False)
+    _waiting_tokens: int = field(default=0, init=False)
     _ready: threading.Condition = field(default_factory=threading.Condition, init=False)
     _closing: bool = field(default=False, init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
@@ -121,6 +124,7 @@ class Batcher:
             self._closing = True
             left = list(self._waiting)
             self._waiting.clear()
+            self._waiting_tokens = 0
             self._ready.notify_all()
         for job in left:
             self._hand_back([job], None, Overloaded("the worker is closing"))
@@ -131,8 +135,12 @@ class Batcher:
         """How many texts wait now."""
         return len(self._waiting)
 
+    def waiting_tokens(self) -> int:
+        """How many tokens they have, without padding."""
+        return self._waiting_tokens
+
     def submit(
-        self, encode: Encode, key: object, text: str, until_s: float
+        self, encode: Encode, key: object, text: object, until_s: float, tokens: int = 0
     ) -> "asyncio.Future[tuple[Floats, float, float]]":
         """The vector of a text, float32 [D], with the seconds it waited and ran; from the event loop only.
 
@@ -141,17 +149,20 @@ class Batcher:
             key: texts with the same key may share a batch.
             text: what to encode.
             until_s: ``time.monotonic`` after which nobody waits for it.
+            tokens: about how many it has; must be given for anything but a text.
 
         Raises:
             Overloaded: the queue is full.
             DeadlinePassed: through the future, when it was dropped unrun.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(encode, key, text, tokens_of(text), until_s, time.monotonic(), loop.create_future(), loop)
+        tokens = tokens or tokens_of(str(text))
+        job = _Job(encode, key, text, tokens, until_s, time.monotonic(), loop.create_future(), loop)
         with self._ready:
             if self._closing or len(self._waiting) >= self.limits.waiting:
                 raise Overloaded(f"{len(self._waiting)} texts wait for the encoder")
             self._waiting.append(job)
+            self._waiting_tokens += tokens
             self._ready.notify()
         return job.future
 
@@ -167,6 +178,7 @@ class Batcher:
                 (dropped if job.until_s <= now_s or job.future.cancelled() else alive).append(job)
             taken = set(next_batch([(job.key, job.tokens) for job in alive], self.limits.tokens))
             self._waiting = deque(job for position, job in enumerate(alive) if position not in taken)
+            self._waiting_tokens = sum(job.tokens for job in self._waiting)
             return [alive[position] for position in sorted(taken)], dropped, len(self._waiting)
 
     def _run(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from headrace.streams.events import CatalogueEvent, ItemChanged, ItemRemoved
+from headrace.streams.score_cache import stamp_of
 
 ENTRY_BYTES = 460
 """About what an entry costs beside its text on CPython 3.11: two strings' heads, a place, a stamp, an order."""
@@ -30,7 +31,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """An item's text and its stamp: another text has another stamp, so a vector knows which text it was made of."""
+    """An item's text and its stamp: another text has another stamp, so a vector knows which text it was made of.
+
+    The stamp is a hash of the text, the same in every process: a score in Redis knows it too.
+    """
 
     text: str
     stamp: int
@@ -60,7 +64,6 @@ class Catalogue:
     _gone: "OrderedDict[str, Place]" = field(default_factory=OrderedDict, init=False)
     _missed: dict[str, Place] = field(default_factory=dict, init=False)
     _fresh: "deque[str]" = field(default_factory=lambda: deque(maxlen=FRESH), init=False)
-    _stamp: int = field(default=0, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __len__(self) -> int:
@@ -137,8 +140,7 @@ class Catalogue:
             self._texts[item_id] = Text(text, before.stamp, place)
             return
         self._drop(item_id)
-        self._stamp += 1
-        self._texts[item_id] = Text(text, self._stamp, place)
+        self._texts[item_id] = Text(text, stamp_of(text), place)
         self.size_bytes += _cost(item_id, text)
         self._fresh.append(item_id)
         while self.size_bytes > self.limit_bytes - self.limit_bytes // 8 and self._texts:

@@ -29,6 +29,7 @@ class Found:
         query_known, query_capped, shopper_known: what there is under the names asked for.
         items_known: bool [B], which items have edges at all.
         generation: the one that was read, None when nothing was ever built.
+        scores: [B], what the score cache holds for each item; empty where it was not asked for.
     """
 
     sequence: NDArray[np.void] = field(default_factory=lambda: np.empty(0, dtype=sequences.RECORD))
@@ -41,6 +42,7 @@ class Found:
     shopper_known: bool = False
     items_known: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
     generation: str | None = None
+    scores: tuple[bytes | None, ...] = ()
 
     def ages_ms(self, now_ms: int) -> dict[str, int | None]:
         """How old the newest of each kind is; None where there is nothing.
@@ -71,6 +73,7 @@ def found_of(answer: Answer, today: int, window_days: int) -> Found:
         shopper_known=answer.shopper is not None,
         items_known=answer.items_known,
         generation=answer.generation,
+        scores=answer.scores,
     )
 
 

@@ -1,13 +1,15 @@
 """What a request still gets when its time runs short; pure.
 
-The ladder, from the top: everything; without the student (its vector did not come in time); fewer items (the first of
-the engine's order that there is time for); the prior order (the engine's own, no scores). Beside it stands
-``without_state``: the store cannot be reached, so nothing is known of shopper, query and items.
+The ladder, from the top: everything; fewer pairs (a cross-encoder scored the texts of the first items only); without
+the student (nothing of it came in time); fewer items (the first of the engine's order that there is time for); the
+prior order (the engine's own, no scores). Beside it stands ``without_state``: the store cannot be reached, so nothing
+is known of shopper, query and items.
 
-Each answer names its rung and why. A student that needs shorter input has no place here while it is a bi-encoder: its
-only input per request is the query.
+Each answer names its rung and why. Shorter input is no rung: titles are short, and another cut of a text would be
+another score than the cached one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headrace.online.messages import Degraded, Rung
@@ -46,6 +48,38 @@ class Costs:
         return max(0, int((left_s - self.fixed_s) / self.item_s))
 
 
+@dataclass(slots=True)
+class PairCosts:
+    """What scoring pairs has cost of late, as a moving average; begins with a guess that errs on the slow side.
+
+    Attributes:
+        token_s: of a token, padding included, on one thread.
+    """
+
+    token_s: float = 0.000_2
+
+    def learn(self, tokens: int, took_s: float) -> None:
+        """Takes one batch into account; one that a pause of the machine spoiled counts little."""
+        token_s = min(took_s / max(tokens, 1), OUTLIER * self.token_s)
+        self.token_s = max(LEAST_S, self.token_s + SMOOTHING * (token_s - self.token_s))
+
+    def affordable(self, pairs: Sequence[int], waiting: int, threads: int, left_s: float) -> int:
+        """How many of the first pairs can be scored in the time that is left.
+
+        Args:
+            pairs: tokens of each, in the order of the request.
+            waiting: tokens of others that come before them.
+            threads: batches that run at the same time.
+            left_s: the time that is left.
+        """
+        budget = left_s * threads / self.token_s - waiting
+        for count, tokens in enumerate(pairs):
+            budget -= tokens
+            if budget < 0:
+                return count
+        return len(pairs)
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
     """What happened on the way to a request's scores.
@@ -56,6 +90,7 @@ class Steps:
         student: why the student's part is missing although the model has a student, "" when it is not.
         state: why nothing was read from the store, "" when it was.
         prior: why there are no scores at all, "" when there are.
+        pairs: why some texts were not scored although the student is at work, "" when all were.
     """
 
     asked: int
@@ -63,12 +98,15 @@ class Steps:
     student: str = ""
     state: str = ""
     prior: str = ""
+    pairs: str = ""
 
     def taken(self) -> list[tuple[Rung, str]]:
         """Every step down, with its reason, the lowest last."""
         if self.prior:
             return [("prior_order", self.prior)]
         steps: list[tuple[Rung, str]] = []
+        if self.pairs:
+            steps.append(("fewer_pairs", self.pairs))
         if self.student:
             steps.append(("without_student", self.student))
         if self.scored < self.asked:

@@ -24,13 +24,15 @@ from headrace import BundleCorrupt, BundleError, BundleMismatch
 from headrace.models.bundle import Bundle, Part, champion, read_bundle, replay
 from headrace.models.features import FEATURES
 from headrace.models.head import Head
-from headrace.online.catalogue import Catalogue, Text
+from headrace.online.catalogue import Catalogue
 from headrace.online.meters import Meters
+from headrace.online.opening import OpenStudent, at_work, replay_golden, warm_up
 from headrace.online.refusal import Refusal, looks_of, refusal_after
 from headrace.online.registry import Registry, Shelf
-from headrace.online.scorer import Encoder, answer
-from headrace.online.student import Student, Vectors
+from headrace.online.score_writer import NoScoreWriter, ScoreWriter
+from headrace.online.students import StudentAtWork
 from headrace.online.worker import Model
+from headrace.streams.score_cache import MAX_AGE_MS
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +40,7 @@ POLL_S: Final = 0.2
 NICE: Final = 5
 REST: Final = 1.0
 """While requests are served a new student warms up half of the time."""
-WARM_S: Final = 30.0
-"""A new student does not wait longer for its items' vectors: the rest is made behind the requests."""
 HEAD_BYTES: Final = 16 << 20
-WARM_TEXTS: Final = [("", Text(text, 0)) for text in ("a", "a warm coat for cold days", "a coat " * 60)]
-"""Encoded before a new student serves, so that no request is its first of a short, a middle or a long text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +52,9 @@ class LoadingConfig:
         tolerance: how far a student's golden score may be off: processors differ in the last bits, int8 makes steps
             of them.
         head_tolerance: the same for heads, which compute in float64.
-        vector_bytes: bound of one student's item vectors.
-        warm_items: so many item vectors are made before a new student serves, those asked for last first.
+        vector_bytes: bound of one student's item vectors, or scores of pairs.
+        warm_items: so many of them are made before a new student serves, those asked for last first.
+        cache_age_ms: scores of the cache in Redis that are older are not used.
     """
 
     repository: Path
@@ -63,6 +62,7 @@ class LoadingConfig:
     head_tolerance: float = 1e-6
     vector_bytes: int = 256 << 20
     warm_items: int = 2_000
+    cache_age_ms: int = MAX_AGE_MS
 
 
 @dataclass(slots=True)
@@ -72,14 +72,16 @@ class Loader:
     Attributes:
         open_student: opens the folder of a student part.
         catalogue: whose items a new student warms up with.
+        writer: where the scores of a cross-encoder go.
         shelf: the parts that are open.
         ending: set when the process ends: a warm-up then leaves off.
     """
 
     config: LoadingConfig
-    open_student: Callable[[Path], Encoder]
+    open_student: OpenStudent
     catalogue: Catalogue
-    shelf: Shelf[Student] = field(default_factory=Shelf)
+    writer: ScoreWriter = field(default_factory=NoScoreWriter)
+    shelf: Shelf[StudentAtWork] = field(default_factory=Shelf)
     ending: threading.Event = field(default_factory=threading.Event)
     _verified: dict[str, Part] = field(default_factory=dict, init=False)
 
@@ -110,23 +112,18 @@ class Loader:
 
         return Model(version=bundle.version, parts=parts, head=head, student=student), close
 
-    def _enough(self, until_s: float) -> bool:
-        return self.ending.is_set() or time.monotonic() >= until_s
-
-    def _student(self, bundle: Bundle, rest: float) -> tuple[Student | None, str]:
+    def _student(self, bundle: Bundle, rest: float) -> tuple[StudentAtWork | None, str]:
         part = bundle.parts.get("student")
         if part is None:
             return None, ""
         student = self.shelf.take(part.digest)
         if student is not None:
             return student, part.digest
-        encoder = self.open_student(part.folder)
-        replay(bundle.golden, {"student": partial(answer, encoder)}, self.config.tolerance)
-        student = Student(encoder, Vectors(self.config.vector_bytes))
-        recent = self.catalogue.recent(self.config.warm_items)
-        until_s = time.monotonic() + WARM_S
-        student.warm([*WARM_TEXTS, *recent], rest=rest, ending=lambda: self._enough(until_s))
-        self.catalogue.renew()
+        opened = self.open_student(part.folder)
+        replay_golden(opened, bundle.golden, self.config.tolerance)
+        student = at_work(opened, self.config.vector_bytes, self.writer, self.config.cache_age_ms)
+        before = self.shelf.parts()
+        warm_up(student, self.catalogue, self.config.warm_items, before, rest, self.ending.is_set)
         self.shelf.put(part.digest, student)
         self._verified[part.digest] = part
         return student, part.digest

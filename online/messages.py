@@ -22,7 +22,10 @@ DeadlineMs = Annotated[int, msgspec.Meta(ge=1, le=60_000)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 
 Student = Literal["computed", "partial", "absent", "skipped"]
-Rung = Literal["without_student", "fewer_items", "without_state", "prior_order"]
+Rung = Literal["without_student", "fewer_pairs", "fewer_items", "without_state", "prior_order"]
+ScoreSource = Literal["absent", "pending", "computed", "student_cache", "teacher_cache"]
+SOURCES: tuple[ScoreSource, ...] = ("absent", "pending", "computed", "student_cache", "teacher_cache")
+"""Where the score of an item's text comes from; elsewhere they are known by their place here."""
 
 
 class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,10 +88,17 @@ class FeaturesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelSaid(msgspec.Struct, frozen=True):
-    """Which model answered: the bundle's version and the digest of each of its parts."""
+    """Which model answered.
+
+    Attributes:
+        version: of the bundle. parts: the digest of each of its parts.
+        calibration_error: how far the student's and its teacher's scores are off as probabilities of relevance, on the
+            one scale they share; None where the student's part does not say, or its scores are no probabilities.
+    """
 
     version: str
     parts: dict[str, str]
+    calibration_error: float | None = None
 
 
 class Degraded(msgspec.Struct, frozen=True):
@@ -100,12 +110,16 @@ class Degraded(msgspec.Struct, frozen=True):
 
 
 class ItemSaid(msgspec.Struct, frozen=True):
-    """What one item's score was made of; ``features`` holds the values as the head saw them, after float16."""
+    """What one item's score was made of; ``features`` holds the values as the head saw them, after float16.
+
+    ``source``: where the score of its text comes from, see ``RankAnswer.student_sources``.
+    """
 
     id: str
     score: float | None
     missing: tuple[str, ...]
     features: dict[str, float]
+    source: ScoreSource
 
 
 class RankAnswer(msgspec.Struct, frozen=True):
@@ -117,7 +131,10 @@ class RankAnswer(msgspec.Struct, frozen=True):
         arm: the rollout arm; "champion" until rollouts exist.
         student: "computed" for every item, "partial", "absent" (the bundle has none, or no item's text is known) or
             "skipped" (no time, see ``degraded``).
-        no_text: items whose text the catalogue does not have. pending: items whose vector is being made.
+        student_sources: where the scores of the items' texts come from -> how many: "teacher_cache" (computed before by
+            the teacher), "student_cache" (computed before by this student), "computed" (now), "pending" (none yet, it
+            is computed behind this answer), "absent" (none).
+        no_text: items whose text the catalogue does not have. pending: as in ``student_sources``.
         missing: feature -> in how many of the scored items it was missing.
         ages: what was read -> how old the newest of it is, ms before now; None where there is nothing.
         logged: whether the features go to the log, so that the head can learn from what follows.
@@ -130,6 +147,7 @@ class RankAnswer(msgspec.Struct, frozen=True):
     model: ModelSaid
     arm: str
     student: Student
+    student_sources: dict[ScoreSource, int]
     no_text: int
     pending: int
     missing: dict[str, int]

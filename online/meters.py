@@ -36,6 +36,8 @@ class Meters:
     catalogue_items: Gauge = field(init=False)
     catalogue_bytes: Gauge = field(init=False)
     catalogue_records: Counter = field(init=False)
+    student_scores: Counter = field(init=False)
+    score_writes: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         """Registers every metric under the prefix ``headrace_``."""
@@ -45,6 +47,8 @@ class Meters:
             "degraded": ("degraded", "Answers by the rung of the ladder that gave them.", ("rung",)),
             "swaps": ("model_swap", "Attempts to change the model, by result.", ("result",)),
             "logged": ("feature_log", "Feature records by what became of them.", ("result",)),
+            "student_scores": ("student_scores", "Scores of items' texts by where they come from.", ("source",)),
+            "score_writes": ("score_cache_writes", "Scores for the cache in Redis, by result.", ("result",)),
             "catalogue_records": ("catalogue_records", "Records of the items topic, by result.", ("result",)),
         }
         gauges = {

@@ -70,6 +70,11 @@ class Shelf(Generic[PartT]):
             del self._open[digest]
         entry.part.close()
 
+    def parts(self) -> list[PartT]:
+        """The parts that are open, the newest first."""
+        with self._lock:
+            return [entry.part for entry in reversed(self._open.values())]
+
     def digests(self) -> frozenset[str]:
         """The digests of the parts that are open."""
         with self._lock:

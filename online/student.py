@@ -1,4 +1,4 @@
-"""The student of a model at work: an encoder, the vectors of items it has met, the vectors of recent queries.
+"""A bi-encoder at work: an encoder, the vectors of items it has met, the vectors of recent queries.
 
 Item vectors are computed once and kept within a bound, the least recently used leaves first. A vector is used only for
 the very text it was made of. Vectors belong to one student part: another student starts with its own.
@@ -13,7 +13,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +21,12 @@ from numpy.typing import NDArray
 
 from headrace import BundleMismatch, Overloaded
 from headrace.online.batch import Batcher, DeadlinePassed
-from headrace.online.catalogue import Text
+from headrace.online.catalogue import Catalogue, Text
+from headrace.online.messages import Student as StudentState
+from headrace.online.scored import COMPUTED, Known, nothing_known
 from headrace.online.scorer import cosine
+from headrace.online.students import Asked
+from headrace.streams.score_cache import Accepted
 
 Floats = NDArray[np.float32]
 QUERIES = 4_096
@@ -43,7 +47,7 @@ class Vectors:
         self._limit_bytes = limit_bytes
         self._rows: OrderedDict[str, int] = OrderedDict()
         self._matrix: Floats = np.empty((0, 0), dtype=np.float32)
-        self._stamps: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._stamps: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -89,7 +93,7 @@ class Vectors:
     def _free_row(self, dimensions: int) -> int:
         if not self._matrix.size:
             self._matrix = np.empty((min(FIRST_ROWS, self._most(dimensions)), dimensions), dtype=np.float32)
-            self._stamps = np.zeros(len(self._matrix), dtype=np.int64)
+            self._stamps = np.zeros(len(self._matrix), dtype=np.uint64)
         used = len(self._rows)
         if used < len(self._matrix):
             return used
@@ -98,7 +102,7 @@ class Vectors:
             return self._rows.popitem(last=False)[1]
         size = min(2 * used, most)
         self._matrix = np.concatenate([self._matrix, np.empty((size - used, dimensions), dtype=np.float32)])
-        self._stamps = np.concatenate([self._stamps, np.zeros(size - used, dtype=np.int64)])
+        self._stamps = np.concatenate([self._stamps, np.zeros(size - used, dtype=np.uint64)])
         return used
 
     def _most(self, dimensions: int) -> int:
@@ -117,7 +121,7 @@ _CLOSED = _Closed()
 
 @dataclass(slots=True)
 class Student:
-    """One open student part.
+    """One open student part that compares the vector of a query with those of items.
 
     Attributes:
         encoder: whose vectors these are.
@@ -129,6 +133,16 @@ class Student:
     _queries: "OrderedDict[str, Floats]" = field(default_factory=OrderedDict, init=False)
     _pending: dict[str, int] = field(default_factory=dict, init=False)
 
+    @property
+    def accepted(self) -> Accepted | None:
+        """None: a cosine is of no scale that others share, and costs less than to read it from a cache."""
+        return None
+
+    @property
+    def calibration_error(self) -> float | None:
+        """None: a cosine is no probability."""
+        return None
+
     def close(self) -> None:
         """Lets go of the vectors; the encoder's session is freed with the last reference to it."""
         self.vectors = Vectors(0)
@@ -138,6 +152,43 @@ class Student:
     def pending(self) -> int:
         """How many item vectors are being made."""
         return len(self._pending)
+
+    def held(self) -> tuple[int, int]:
+        """How many item vectors it keeps, and the bytes they take."""
+        return len(self.vectors), self.vectors.size_bytes
+
+    def prefill(self, catalogue: Catalogue, fillers: Batcher, room: int) -> int:
+        """Has vectors of at most so many new texts made before anybody asks; of how many."""
+        if self.vectors.full:
+            return 0
+        return self.fill(catalogue.take_fresh(room), fillers)
+
+    async def known(self, asked: Asked) -> Known:
+        """The cosines that can be had in time; missing item vectors are made behind the request.
+
+        Raises:
+            Overloaded: too many wait for the encoder.
+        """
+        ids, texts = asked.ids, asked.texts
+        rows = self.vectors.rows(ids, texts)
+        absent = np.array([text is None for text in texts], dtype=np.bool_)
+        missing, no_text = (rows < 0) & ~absent, int(absent.sum())
+        wanted = [(ids[place], text) for place in np.flatnonzero(missing).tolist() if (text := texts[place])]
+        if wanted:
+            self.fill(wanted, asked.fillers)
+        if no_text + len(wanted) == len(ids):
+            return nothing_known(len(ids), "absent", "", no_text, missing)
+        try:
+            vector, waited_s, ran_s = await self.query(asked.query, asked.encoders, asked.until_s)
+        except DeadlinePassed:
+            return nothing_known(len(ids), "skipped", "deadline", no_text, missing)
+        if ran_s:  # others had the array meanwhile: a row may be another item's now
+            rows = self.vectors.rows(ids, texts)
+        state: StudentState = "partial" if no_text or wanted else "computed"
+        known = nothing_known(len(ids), state, "", no_text, missing)
+        known.sources[rows >= 0] = COMPUTED
+        stages = {"queue": waited_s, "infer": ran_s}
+        return replace(known, scores=self.vectors.cosine(rows, vector), stages=stages)
 
     async def query(self, text: str, batcher: Batcher, until_s: float) -> tuple[Floats, float, float]:
         """The vector of a query, float32 [D], with the seconds it waited and ran; both 0 when it was known.

@@ -1,11 +1,12 @@
 """Scores one request: what it was asked in, what it answered out; knows no HTTP.
 
-In order: hold a model -> look up state and encode the query at the same time -> features -> head -> answer, and the
-features to the log. The matrix that is scored is the one that is logged (law 5). A request that runs out of time walks
-down the ladder (``ladder``) and says so.
+In order: hold a model -> look up state and score the items' texts at the same time -> features -> head -> answer, and
+the features to the log. The matrix that is scored is the one that is logged (law 5). A request that runs out of time
+walks down the ladder (``ladder``) and says so.
 
 The features and the head run on the event loop: for 100 items they take less than a hop to a thread and back costs
-under load. What takes long, the encoder, has threads of its own (``batch``).
+under load. What takes long, the encoder, has threads of its own (``batch``). How texts are scored is the student's
+business (``students``).
 
 Shapes: B items asked, K items scored, F features.
 """
@@ -22,19 +23,18 @@ from numpy.typing import NDArray
 from headrace import StoreUnavailable
 from headrace.models.features import FEATURES, matrix
 from headrace.models.head import Head
-from headrace.online.batch import Batcher, DeadlinePassed
+from headrace.online.batch import Batcher
 from headrace.online.catalogue import Catalogue
 from headrace.online.found import Found
 from headrace.online.knowledge import FeaturesAnswer, features_answer
 from headrace.online.ladder import Costs, Steps
 from headrace.online.lookup import Lookup
 from headrace.online.messages import FeaturesRequest, ModelSaid, RankAnswer, RankRequest
-from headrace.online.messages import Student as StudentState
 from headrace.online.meters import Meters
 from headrace.online.outbox import FeatureLog
 from headrace.online.registry import Registry
-from headrace.online.scored import Known, Scored, reading_of, unscored
-from headrace.online.student import Student
+from headrace.online.scored import Known, Scored, nothing_known, reading_of, unscored
+from headrace.online.students import Asked, StudentAtWork
 from headrace.streams import feature_log
 from headrace.streams.feature_log import Served
 from headrace.streams.neighbours import NeighbourRule
@@ -50,6 +50,8 @@ ANSWER_S: Final = 0.002
 SLACK_S: Final = 0.05
 SLACK_SHARE: Final = 0.1
 """Timers ring late on a busy machine: a wait ends so much before it must, or by this share of the deadline."""
+CACHE_SHARE: Final = 0.5
+"""A cache that is late is not waited for longer than this share of the time there is: scores can still be computed."""
 PREFILL: Final = 64
 """Item texts that may wait for the encoder without a request having asked: few, so that a request's own come soon."""
 NAMES: Final = feature_log.names_digest(FEATURES)
@@ -62,7 +64,7 @@ class Model:
     version: str
     parts: Mapping[str, str]
     head: Head
-    student: Student | None = None
+    student: StudentAtWork | None = None
 
 
 @dataclass(slots=True)
@@ -124,9 +126,9 @@ class Worker:
         with self.registry.acquire() as model:
             if case.left_s() <= 0:
                 return self._answer(case, model, unscored(len(case.ids), "deadline"))
-            reading = asyncio.ensure_future(self._read(case))
+            reading = asyncio.ensure_future(self._read(case, model.student))
             try:
-                known = await self._student(model.student, case)
+                known = await self._known(model.student, case, reading)
                 found, no_state = await reading
             finally:
                 reading.cancel()
@@ -149,18 +151,19 @@ class Worker:
         return features_answer(request, found, now_ms, request_id, self.rule)
 
     def prefill(self) -> int:
-        """Has vectors of new items made before anybody asks; gives how many. Belongs on the event loop, often."""
+        """Has something made of new items before anybody asks; of how many. Belongs on the event loop, often."""
         model = self.registry.current()
         room = PREFILL - self.fillers.waiting()
-        if model is None or model.student is None or room <= 0 or model.student.vectors.full:
+        if model is None or model.student is None or room <= 0:
             return 0
-        return model.student.fill(self.catalogue.take_fresh(room), self.fillers)
+        return model.student.prefill(self.catalogue, self.fillers, room)
 
-    async def _read(self, case: Case) -> tuple[Found, str]:
+    async def _read(self, case: Case, student: StudentAtWork | None) -> tuple[Found, str]:
         """The state, and why it is empty although the store may know more ("" when it is whole)."""
         began_s = time.monotonic()
         left_s = case.wait_until_s(self.costs.of(len(case.ids))) - began_s
-        question = Question(query_of(case.request.query)[0], case.request.client_id, case.ids)
+        cached = student is not None and student.accepted is not None
+        question = Question(query_of(case.request.query)[0], case.request.client_id, case.ids, scores=cached)
         try:
             async with asyncio.timeout(max(0.0, left_s)):
                 return await self.lookup.read(question, case.now_ms), ""
@@ -171,28 +174,33 @@ class Worker:
         finally:
             case.stages["feature"] = time.monotonic() - began_s
 
-    async def _student(self, student: Student | None, case: Case) -> Known:
+    async def _known(
+        self, student: StudentAtWork | None, case: Case, reading: "asyncio.Future[tuple[Found, str]]"
+    ) -> Known:
+        """What the student gives for the items' texts."""
         ids = case.ids
         if student is None or not ids:
-            return Known(np.full(len(ids), np.nan, dtype=np.float32), "absent")
-        texts = self.catalogue.texts(ids)
-        rows = student.vectors.rows(ids, texts)
-        no_text = texts.count(None)
-        pending = [(ids[place], text) for place in np.flatnonzero(rows < 0).tolist() if (text := texts[place])]
-        if pending:
-            student.fill(pending, self.fillers)
-        if no_text + len(pending) == len(ids):
-            return Known(np.full(len(ids), np.nan, dtype=np.float32), "absent", "", no_text, len(pending))
-        until_s = case.wait_until_s(self.costs.of(len(ids)))
-        try:
-            vector, waited_s, ran_s = await student.query(case.request.query, self.encoders, until_s)
-        except DeadlinePassed:
-            return Known(np.full(len(ids), np.nan, dtype=np.float32), "skipped", "deadline", no_text, len(pending))
-        case.stages |= {"queue": waited_s, "infer": ran_s}
-        if ran_s:  # others had the array meanwhile: a row may be another item's now
-            rows = student.vectors.rows(ids, texts)
-        state: StudentState = "partial" if no_text or pending else "computed"
-        return Known(student.vectors.cosine(rows, vector), state, "", no_text, len(pending))
+            return nothing_known(len(ids), "absent")
+
+        async def cached(until_s: float) -> tuple[bytes | None, ...]:
+            left_s = CACHE_SHARE * (until_s - time.monotonic())
+            await asyncio.wait((reading,), timeout=max(0.0, left_s))
+            return reading.result()[0].scores if reading.done() else ()
+
+        known = await student.known(
+            Asked(
+                query=case.request.query,
+                ids=ids,
+                texts=self.catalogue.texts(ids),
+                now_ms=case.now_ms,
+                until_s=case.wait_until_s(self.costs.of(len(ids))),
+                encoders=self.encoders,
+                fillers=self.fillers,
+                cached=cached,
+            )
+        )
+        case.stages |= known.stages
+        return known
 
     def _score(self, model: Model, case: Case, known: Known, found: Found, no_state: str) -> Scored:
         began_s = time.monotonic()
@@ -210,7 +218,8 @@ class Worker:
         case.stages["feature"] = case.stages.get("feature", 0.0) + featured_s - began_s
         case.stages["post"] = ended_s - featured_s
         self.costs.learn(count, ended_s - began_s)
-        return Scored(Steps(asked, count, known.skipped, no_state), known, reading, features, scores, found)
+        steps = Steps(asked, count, known.skipped, no_state, pairs=known.fewer)
+        return Scored(steps, known, reading, features, scores, found)
 
     def _answer(self, case: Case, model: Model, scored: Scored) -> RankAnswer:
         for rung, _ in scored.steps.taken():
@@ -223,13 +232,19 @@ class Worker:
         ages = scored.found.ages_ms(case.now_ms)
         if (age_ms := ages["sequence_ms"]) is not None:
             self.meters.freshness_s.labels("sequence").observe(age_ms / 1000)
+        sources = scored.known.counts()
+        for source, items in sources.items():
+            if items:
+                self.meters.student_scores.labels(source).inc(items)
+        error = model.student.calibration_error if model.student is not None else None
         return RankAnswer(
             request_id=case.request_id,
             scores=[*scored.scores.tolist(), *([None] * (asked - count))],
             order=[*np.argsort(-scored.scores, kind="stable").tolist(), *range(count, asked)],
-            model=ModelSaid(model.version, dict(model.parts)),
+            model=ModelSaid(model.version, dict(model.parts), error),
             arm=ARM,
             student=scored.known.state,
+            student_sources=sources,
             no_text=scored.known.no_text,
             pending=scored.known.pending,
             missing=missing,

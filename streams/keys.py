@@ -9,8 +9,9 @@ r"""Names of keys in Redis: the one place that spells them.
     t:{hash}     a text       string: what a 64-bit hash stands for
 
 and, beside the generations, ``hr:<namespace>:alias`` (the one that is read), ``hr:<namespace>:generations`` (a set of
-their names), ``hr:<namespace>:<generation>:meta`` (what built it) and ``hr:<namespace>:mark:{<worker>}`` (for waiting
-until writes are durable).
+their names), ``hr:<namespace>:<generation>:meta`` (what built it), ``hr:<namespace>:mark:{<worker>}`` (for waiting
+until writes are durable) and ``hr:<namespace>:scores:{hash}`` (the score cache of a query, in the slot of its edges; a
+hash: item id -> scores).
 """
 
 import re
@@ -91,6 +92,10 @@ class Keys:
     def text(self, name: int) -> bytes:
         """The text behind a hash."""
         return b"%st:{%016x}" % (self.stem.encode(), name)
+
+    def scores(self, query: int) -> bytes:
+        """The cached scores of a query's items; of no generation, since a score depends on none."""
+        return b"hr:%s:scores:{%016x}" % (self.namespace.encode(), query)
 
     def mark(self, worker: str) -> str:
         """A worker's mark."""

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.streams import item_copies, neighbours, sequences
+from headrace.streams import item_copies, neighbours, score_cache, sequences
 from headrace.streams.identity import hash_of
 from headrace.streams.keys import Keys, shopper_name
 from headrace.streams.searches import Shopper, decode_shopper
@@ -42,12 +42,19 @@ class Question:
         client_id: the shopper, None without one.
         item_ids: [B], in the request's order.
         whole_query: read every edge of the query (its neighbours are asked for), not only those of the items.
+        scores: read what the score cache holds for the query's items.
     """
 
     query: int | None
     client_id: str | None
     item_ids: tuple[str, ...]
     whole_query: bool = False
+    scores: bool = False
+
+    @property
+    def asks_scores(self) -> bool:
+        """Whether there is anything to ask the score cache for."""
+        return self.scores and self.query is not None and bool(self.item_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,7 @@ class Answer:
         items_known: bool [B], which items have copies.
         sequence: RECORD [L], by event time, oldest first.
         shopper: searches and fence; None for an unknown one.
+        scores: [B], values of the score cache, None where it has none; empty where it was not asked.
     """
 
     generation: str | None
@@ -77,6 +85,7 @@ class Answer:
     items_known: NDArray[np.bool_]
     sequence: NDArray[np.void]
     shopper: Shopper | None
+    scores: tuple[bytes | None, ...] = ()
 
 
 def commands(keys: Keys, question: Question) -> list[Command]:
@@ -94,6 +103,8 @@ def commands(keys: Keys, question: Question) -> list[Command]:
         shopper = shopper_name(question.client_id)
         # one command, and both keys in one slot: the fence and the sequence are of one moment
         asked.append(("MGET", keys.shopper(shopper), keys.log(shopper)))
+    if question.asks_scores and question.query is not None:
+        asked.append(score_cache.read_command(keys, question.query, question.item_ids))
     return asked
 
 
@@ -115,6 +126,7 @@ def answer(question: Question, replies: Sequence[object], limit: int) -> Answer:
         fields = _fields(question, next(left))
     values = next(left) if question.item_ids else []
     pair = next(left) if question.client_id is not None else None
+    cached = next(left) if question.asks_scores else None
     head, log = pair if isinstance(pair, list) else (None, None)
     rows, items = _query_rows(fields)
     item_rows, known = _item_rows(values if isinstance(values, list) else [])
@@ -129,6 +141,7 @@ def answer(question: Question, replies: Sequence[object], limit: int) -> Answer:
         items_known=known,
         sequence=sequences.newest(log if isinstance(log, bytes) else b"", limit),
         shopper=decode_shopper(head) if isinstance(head, bytes) else None,
+        scores=tuple(cached) if isinstance(cached, list) else (),
     )
 
 

@@ -14,9 +14,17 @@ from headrace.models.features import FEATURES
 from headrace.models.head import Head
 from headrace.online.batch import Batcher, BatchLimits, next_batch
 from headrace.online.catalogue import Text
+from headrace.online.ladder import PairCosts
+from headrace.online.pair_scores import PairScores
+from headrace.online.pair_student import PairStudent
+from headrace.online.pairs import PairScorer
+from headrace.online.scored import Known
 from headrace.online.scorer import Encoder
 from headrace.online.student import Student, Vectors
-from tiny_models import VOCABULARY, write_student
+from headrace.online.students import Asked
+from headrace.streams.identity import normalise
+from headrace.streams.score_cache import Accepted, Cached, encode, part_name, stamp_of
+from tiny_models import VOCABULARY, write_pair_student, write_student
 
 WORDS = [word for word in VOCABULARY if word.isalnum()]
 TEXTS = st.lists(st.sampled_from(WORDS), min_size=0, max_size=20).map(" ".join)
@@ -82,6 +90,49 @@ def test_a_students_score_does_not_depend_on_the_other_items(texts: list[str], q
     whole = scores(entries)
     some = scores(data.draw(st.lists(st.sampled_from(entries), min_size=1, unique=True)))
     assert some == {item: whole[item] for item in some}  # to the last bit
+
+
+@cache
+def scorer() -> PairScorer:
+    repository = Path(mkdtemp(prefix="hr-laws-"))
+    return PairScorer(repository / "parts" / write_pair_student(repository, 1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(TEXTS, min_size=1, max_size=12), TEXTS, st.data())
+def test_a_pairs_score_does_not_depend_on_whether_it_came_from_a_cache(
+    texts: list[str], query: str, data: st.DataObject
+) -> None:
+    """Some pairs come from Redis, as another worker wrote them, some from memory, some are computed now."""
+    part = part_name("student")
+    student = PairStudent(scorer(), PairScores(1 << 20), Accepted(part), costs=PairCosts(1e-7))
+    items = [Text(text, stamp_of(text)) for text in texts]
+    ids = tuple(str(number) for number in range(len(items)))
+    places = st.sets(st.sampled_from(range(len(items))))
+    in_memory, in_redis = data.draw(places), data.draw(places)
+    alone = [float(scorer().score([normalise(query)], [text])[0]) for text in texts]
+    values = [
+        encode(Cached(part, item.stamp, 0, "student", score, 1)) if place in in_redis else None
+        for place, (item, score) in enumerate(zip(items, alone, strict=True))
+    ]
+    student.warm([(query, ids[place], items[place]) for place in in_memory])
+
+    async def cached(until_s: float) -> list[bytes | None]:
+        return values
+
+    async def ask() -> Known:
+        batcher, until_s = Batcher(BatchLimits(waiting=1_000)), time.monotonic() + 30
+        batcher.start()
+        known = await student.known(Asked(query, ids, items, 1, until_s, batcher, batcher, cached))
+        await asyncio.to_thread(batcher.close)
+        return known
+
+    known = asyncio.run(ask())
+    assert known.counts()["student_cache"] == len(in_memory | in_redis)
+    assert known.counts()["computed"] == len(items) - len(in_memory | in_redis)
+    assert np.abs(known.scores - np.array(alone, dtype=np.float32)).max() <= 1e-6
+    for place in in_redis - in_memory:
+        assert known.scores[place] == np.float32(alone[place])  # to the last bit
 
 
 @settings(max_examples=60, deadline=None)

@@ -24,7 +24,7 @@ from headrace.streams.topics import EVENTS, FEATURES, ITEMS, admin_of, all_topic
 from scraped import value
 from served_logs import START_MS, searches, send, wire
 from serving import Worker, serving
-from tiny_models import publish_tiny
+from tiny_models import publish_tiny, publish_tiny_pairs
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(headrace_\w+)` \| (\w+) \| ([^|]*) \| ([^|]*) \|")
@@ -99,7 +99,7 @@ def line(kafka: Broker, valkey: LocalValkey, namespace: str, topic_suffix: str, 
     suffix, repository = f".{topic_suffix}", tmp_path / "models"
     with admin_of(kafka.bootstrap) as admin:
         create_topics(admin, all_topics(2, 1, suffix=suffix))
-    publish_tiny(repository, 0, student_seed=1)
+    publish_tiny_pairs(repository, 0, student_seed=1)
     records(kafka.bootstrap, suffix)
     ports = {"consume": free_port(), "refresh": free_port()}
     doors = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
@@ -136,6 +136,7 @@ def use(line: Line) -> None:
     line.worker.wait(lambda: line.worker.rank("red shoe", ["a"]).json()["student"] == "computed")
     wait_for(lambda: hurried(line) > 0, "a request without time")
     wait_for(lambda: value(doors["serve"], "headrace_feature_log_total", result="sent") >= 1, "a logged request")
+    wait_for(lambda: value(doors["serve"], "headrace_score_cache_writes_total", result="sent") >= 1, "a kept score")
 
 
 def hurried(line: Line) -> float:

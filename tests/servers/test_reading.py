@@ -7,8 +7,10 @@ from headrace.streams import reading, sequences
 from headrace.streams.identity import query_hash
 from headrace.streams.ingestion import Ingestion, Rejected
 from headrace.streams.keys import Keys, shopper_name
+from headrace.streams.redis_scores import ScoreCache
 from headrace.streams.redis_store import RedisSettings, RedisStore
 from headrace.streams.redis_wire import Wire
+from headrace.streams.score_cache import decode
 from shopping_logs import LIMITS, SMALL, LogShape, make_log, source
 
 
@@ -51,6 +53,34 @@ def test_a_reading_equals_the_facts(valkey: LocalValkey, namespace: str) -> None
     assert found.sequence.tobytes() == sequences.newest(fact.log, SMALL.sequence).tobytes()
     wire.close()
     store.close()
+
+
+def test_cached_scores_are_read_in_the_same_round_trip_whatever_the_generation(
+    valkey: LocalValkey, namespace: str
+) -> None:
+    query, items = query_hash("red shoe"), ("a", "b", "c")
+    cache = ScoreCache(valkey.url, namespace, now_ms=lambda: 7)
+    cache.put("Red shoe", [("a", 1, 0.5), ("c", 2, 0.25)], b"studentA", "student")
+    wire = Wire(valkey.url)
+    for generation in ("g1", "g2"):
+        keys = Keys(namespace, generation)
+        for client in (None, "shopper"):
+            for whole in (True, False):
+                question = reading.Question(query, client, items, whole_query=whole, scores=True)
+                found = reading.answer(question, wire.call(reading.commands(keys, question)), 10)
+                assert [None if value is None else decode(value)[0].score for value in found.scores] == [
+                    0.5,
+                    None,
+                    0.25,
+                ]
+        for question in (
+            reading.Question(query, "shopper", items),
+            reading.Question(None, "shopper", items, scores=True),
+            reading.Question(query, "shopper", (), scores=True),
+        ):
+            assert reading.answer(question, wire.call(reading.commands(keys, question)), 10).scores == ()
+    cache.close()
+    wire.close()
 
 
 def test_nothing_is_read_of_what_never_was(valkey: LocalValkey, namespace: str) -> None:

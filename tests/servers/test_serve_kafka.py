@@ -17,9 +17,11 @@ from headrace.streams import feature_log
 from headrace.streams.events import Click, EventLimits, ItemChanged, decode, encode
 from headrace.streams.feature_log import FeatureLogLimits
 from headrace.streams.partitioners import partition_of
+from headrace.streams.redis_scores import ScoreCache
+from headrace.streams.score_cache import part_name, stamp_of
 from headrace.streams.topics import admin_of, all_topics, create_topics
 from serving import Worker, serving
-from tiny_models import head, publish_tiny
+from tiny_models import head, publish_tiny, publish_tiny_pairs
 
 
 class Topics:
@@ -189,3 +191,55 @@ def test_records_lie_where_the_topics_other_producers_put_them(
         assert {record.key.decode(): record.partition for record in found} == {
             client: partition_of(client.encode(), 2, "crc32") for client in clients
         }
+
+
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+def test_a_cross_encoders_scores_come_from_whoever_has_them_first(
+    tmp_path: Path, topics: Topics, valkey: LocalValkey, namespace: str
+) -> None:
+    repository = tmp_path / "models"
+    version = publish_tiny_pairs(repository, student_seed=1, teacher="a teacher", calibration_error=0.03)
+    topics.put_items(("a", "red shoe"), ("b", "blue hat"), ("c", "warm coat"))
+    flags = ("--namespace", namespace, "--trust-now", *topics.flags())
+    cache = ScoreCache(valkey.url, namespace)
+    with serving(tmp_path, repository, valkey.url, *flags) as worker:
+        worker.wait(lambda: bool(worker.ready()["items_caught_up"]))
+        first = worker.rank("Red  SHOE", "abcx", explain=True).json()
+        assert first["model"]["version"] == version and first["model"]["calibration_error"] == 0.03
+        assert (first["student"], first["degraded"], first["no_text"]) == ("partial", None, 1)
+        assert first["student_sources"] == sources(computed=3, absent=1)
+        assert [item["source"] for item in first["items"]] == ["computed"] * 3 + ["absent"]
+        again = worker.rank("red shoe", "abcx", explain=True).json()
+        assert again["student_sources"] == sources(student_cache=3, absent=1)
+        assert again["scores"] == first["scores"]
+        worker.wait(lambda: worker.metric('headrace_score_cache_writes_total{result="sent"}') == 3)
+        assert worker.metric('headrace_student_scores_total{source="student_cache"}') == 3
+        cache.put("red shoe", [("a", stamp_of("red shoe"), 0.875)], part_name("a teacher"), "teacher")
+        cache.put("red shoe", [("b", stamp_of("an older text"), 0.5)], part_name("a teacher"), "teacher")
+        cache.put("red shoe", [("c", stamp_of("warm coat"), 0.5)], part_name("another teacher"), "teacher")
+        taught = worker.rank("red shoe", "abc", client_id="c", query_id="q", explain=True).json()
+        assert taught["student_sources"] == sources(teacher_cache=1, student_cache=2)
+        assert taught["items"][0]["features"]["student"] == 0.875
+        [record] = topics.records("search.features.v1", 1)
+    # another worker, with nothing in memory, that keeps to itself what it computes
+    with serving(tmp_path, repository, valkey.url, "--no-score-cache", *flags) as worker:
+        worker.wait(lambda: bool(worker.ready()["items_caught_up"]))
+        found = worker.rank("red shoe", "abc").json()
+        assert found["student_sources"] == sources(teacher_cache=1, student_cache=2)
+        assert found["scores"] == taught["scores"]
+        other = publish_tiny_pairs(repository, student_seed=2, teacher="another teacher")
+        worker.wait_version(other)
+        found = worker.rank("red shoe", "abc").json()
+        assert found["student_sources"]["teacher_cache"] == 1  # of c, whatever became of the student
+        assert found["model"]["calibration_error"] is None
+        assert worker.rank("red shoe", "abc").json()["student_sources"]["student_cache"] == 2
+        assert worker.metric('headrace_score_cache_writes_total{result="sent"}') == 0
+    cache.close()
+    served = feature_log.decode(record.value, FeatureLogLimits())
+    assert feature_log.features_of(served)[0, FEATURES.index("student")] == 0.875
+    assert head().score(feature_log.features_of(served)).tolist() == feature_log.scores_of(served).tolist()
+    assert feature_log.scores_of(served).tolist() == taught["scores"]
+
+
+def sources(**items: int) -> dict[str, int]:
+    return {"absent": 0, "pending": 0, "computed": 0, "student_cache": 0, "teacher_cache": 0, **items}

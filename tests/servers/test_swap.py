@@ -10,7 +10,7 @@ from headrace.local.valkey import LocalValkey
 from headrace.models.bundle import write_bundle, write_part
 from headrace.models.champion import Champion, place_champion
 from serving import Load, Worker, load, serving
-from tiny_models import head, publish_tiny, write_tiny
+from tiny_models import head, publish_tiny, write_tiny, write_tiny_pairs
 
 BODY = json.dumps({"query": "red shoe", "items": [f"item-{number}" for number in range(50)], "client_id": "c"}).encode()
 
@@ -28,6 +28,22 @@ async def under_load(worker: Worker, repository: Path, versions: list[str], wait
         await asyncio.sleep(every_s)
     ended = True
     return await task
+
+
+def test_no_request_fails_because_a_cross_encoder_came_or_went(
+    tmp_path: Path, valkey: LocalValkey, namespace: str
+) -> None:
+    repository = tmp_path / "models"
+    first = publish_tiny(repository, 0, student_seed=0)
+    both = (write_tiny_pairs, write_tiny)
+    versions = [both[number % 2](repository, number, student_seed=number) for number in range(1, 9)]
+    with serving(tmp_path, repository, valkey.url, "--namespace", namespace, "--poll-ms", "20") as worker:
+        found = asyncio.run(under_load(worker, repository, versions, wait=True, every_s=0.2))
+        assert found.failed == []
+        assert {*found.versions} <= {first, *versions}
+        assert len({*found.versions}) > 6
+        assert worker.stop() == 0
+    assert "Traceback" not in worker.log.read_text()
 
 
 def test_no_request_fails_because_a_model_changed(tmp_path: Path, valkey: LocalValkey, namespace: str) -> None:

@@ -1,6 +1,7 @@
 """Small bundles that take milliseconds to make and to open, for tests of serving and swapping."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,7 +12,11 @@ from headrace.models.champion import newest_epoch
 from headrace.models.encoder_graph import EncoderShape, encoder_model
 from headrace.models.features import FEATURES
 from headrace.models.head import INITIAL, Head
+from headrace.models.pair_rows import written
+from headrace.online import pairs
+from headrace.online.pairs import PairScorer
 from headrace.online.scorer import Encoder, golden_requests
+from tiny_pairs import tiny_config, tiny_pair_files
 
 WORDS = ["red", "blue", "green", "shoe", "shoes", "boot", "coat", "warm", "cold", "rain", "hat", "the", "of", "for"]
 LETTERS = [chr(number) for number in range(ord("a"), ord("z") + 1)] + list("0123456789")
@@ -68,6 +73,21 @@ def write_student(repository: Path, seed: int) -> str:
     return write_part(repository, "student", files)
 
 
+def write_pair_student(repository: Path, seed: int, teacher: str = "", calibration_error: float | None = None) -> str:
+    """The digest of a cross-encoder's part with random weights, and what it says of its teacher and its scale."""
+    remarks: dict[str, object] = {"teacher": teacher} if teacher else {}
+    if calibration_error is not None:
+        remarks["calibration_error"] = calibration_error
+    files = {**tiny_pair_files(seed=seed), "config.json": written(tiny_config(), remarks)}
+    return write_part(repository, "student", files)
+
+
+def pair_golden(repository: Path, digest: str) -> list[GoldenRequest]:
+    """Golden requests to a cross-encoder's part."""
+    scorer = PairScorer(repository / "parts" / digest)
+    return pairs.golden_requests(scorer, "red shoe", ["red shoes", "a warm coat for the rain"])
+
+
 def student_golden(repository: Path, digest: str) -> list[GoldenRequest]:
     """Golden requests to a student part."""
     encoder = Encoder(repository / "parts" / digest)
@@ -100,6 +120,21 @@ def write_tiny(repository: Path, head_seed: int = 0, student_seed: int | None = 
         parts["student"] = write_student(repository, student_seed)
         golden += student_golden(repository, parts["student"])
     return write_bundle(repository, parts, golden, {"head": head_seed})
+
+
+def write_tiny_pairs(repository: Path, head_seed: int = 0, student_seed: int = 0, **remarks: Any) -> str:
+    """The version of a bundle of a small head and a small cross-encoder."""
+    made = head(head_seed)
+    student = write_pair_student(repository, student_seed, **remarks)
+    golden = head_golden(made) + pair_golden(repository, student)
+    return write_bundle(repository, {"head": write_head(repository, made), "student": student}, golden)
+
+
+def publish_tiny_pairs(repository: Path, head_seed: int = 0, student_seed: int = 0, **remarks: Any) -> str:
+    """The same, made the champion."""
+    version = write_tiny_pairs(repository, head_seed, student_seed, **remarks)
+    publish(repository, version, newest_epoch(repository) or claim_epoch(repository))
+    return version
 
 
 def publish_tiny(repository: Path, head_seed: int = 0, student_seed: int | None = None) -> str:

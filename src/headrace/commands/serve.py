@@ -18,16 +18,21 @@ from headrace.online.loading import Loader, LoadingConfig, Watcher
 from headrace.online.lookup import RedisLookup
 from headrace.online.meters import Meters, new_meters
 from headrace.online.outbox import EventSink, FeatureLog, KafkaFeatureLog, NoFeatureLog
+from headrace.online.pairs import open_student
 from headrace.online.redis_pipe import RedisPipe
 from headrace.online.registry import Registry
-from headrace.online.scorer import Encoder
+from headrace.online.score_writer import NoScoreWriter, RedisScoreWriter, ScoreWriter
 from headrace.online.server import Server, ServerConfig, listen
 from headrace.online.worker import Model, Worker
 from headrace.streams.partitioners import Partitioner
+from headrace.streams.redis_scores import CacheBounds, ScoreCache
 
 SWITCH_S = 0.0005
 """How long a thread may keep the interpreter while another wants it: Python's 5 ms would be most of a request."""
 MIB = 1 << 20
+DAY_MS = 86_400_000
+PAIRS = 16
+"""A cross-encoder's request waits for many pairs: so many places of the queue for each place of the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,8 @@ class Settings:
     batch_tokens: int
     catalogue_mib: int
     vectors_mib: int
+    score_cache: bool
+    score_cache_days: float
     window_days: int
     log_buffer: int
     poll_ms: int
@@ -114,7 +121,23 @@ class Settings:
     help="Tokens of one encoder batch, padding included. Large ones make a short query wait for long neighbours.",
 )
 @click.option("--catalogue-mib", type=click.IntRange(1), default=256, help="MiB for item texts; more are forgotten.")
-@click.option("--vectors-mib", type=click.IntRange(1), default=256, help="MiB for item vectors, of each open student.")
+@click.option(
+    "--vectors-mib",
+    type=click.IntRange(1),
+    default=256,
+    help="MiB for item vectors, or scores of a cross-encoder, of each open student.",
+)
+@click.option(
+    "--score-cache/--no-score-cache",
+    default=True,
+    help="Write what a cross-encoder computes to the score cache in Redis, for the other workers; it is read anyway.",
+)
+@click.option(
+    "--score-cache-days",
+    type=click.FloatRange(0.01, 365),
+    default=7,
+    help="Older cached scores are not used, and leave Redis so long after the last one of their query was written.",
+)
 @click.option(
     "--window-days",
     type=click.IntRange(1, 3_650),
@@ -168,11 +191,13 @@ class Service:
         self.registry: Registry[Model] = Registry()
         self.catalogue = Catalogue(settings.catalogue_mib * MIB)
         self.encoders = self._batcher(
-            "query", BatchLimits(settings.batch_tokens, settings.places, threads=settings.encoder_threads)
+            "query", BatchLimits(settings.batch_tokens, PAIRS * settings.places, threads=settings.encoder_threads)
         )
         self.fillers = self._batcher("items", BatchLimits(settings.batch_tokens, 4 * settings.places, nice=10))
-        loading = LoadingConfig(settings.repository, vector_bytes=settings.vectors_mib * MIB)
-        loader = Loader(loading, Encoder, self.catalogue)
+        self.score_writer = self._score_writer()
+        age_ms = int(settings.score_cache_days * DAY_MS)
+        loading = LoadingConfig(settings.repository, vector_bytes=settings.vectors_mib * MIB, cache_age_ms=age_ms)
+        loader = Loader(loading, open_student, self.catalogue, self.score_writer)
         self.watcher = Watcher(self.registry, loader, meters, settings.poll_ms / 1000)
         self.features_log = self._features_log()
         self.items = self._items()
@@ -229,6 +254,7 @@ class Service:
         self.encoders.close()
         self.fillers.close()
         self.watcher.close()
+        self.score_writer.close()
         if self.items is not None:
             self.items.close()
         self.features_log.close()
@@ -240,9 +266,9 @@ class Service:
         self.meters.model_state.labels("unloading").set(self.registry.waiting())
         self.meters.catalogue_items.labels("texts").set(len(self.catalogue))
         self.meters.catalogue_bytes.labels("texts").set(self.catalogue.size_bytes)
-        vectors = model.student.vectors if model is not None and model.student is not None else None
-        self.meters.catalogue_items.labels("vectors").set(len(vectors) if vectors is not None else 0)
-        self.meters.catalogue_bytes.labels("vectors").set(vectors.size_bytes if vectors is not None else 0)
+        held, size_bytes = model.student.held() if model is not None and model.student is not None else (0, 0)
+        self.meters.catalogue_items.labels("vectors").set(held)
+        self.meters.catalogue_bytes.labels("vectors").set(size_bytes)
 
     def _batcher(self, name: str, limits: BatchLimits) -> Batcher:
         rows, tokens = self.meters.batch_rows.labels(name), self.meters.batch_tokens.labels(name)
@@ -267,6 +293,14 @@ class Service:
             settings.log_buffer,
             settings.partitioner,
         )
+
+    def _score_writer(self) -> ScoreWriter:
+        settings, count = self.settings, self.meters.score_writes
+        if not settings.score_cache:
+            return NoScoreWriter()
+        bounds = CacheBounds(int(settings.score_cache_days * DAY_MS))
+        cache = ScoreCache(settings.redis_url, settings.namespace, bounds)
+        return RedisScoreWriter(cache, lambda result, scores: count.labels(result).inc(scores))
 
     def _sink(self) -> EventSink | None:
         settings = self.settings

@@ -1,4 +1,4 @@
-from headrace.online.ladder import Costs, Steps
+from headrace.online.ladder import Costs, PairCosts, Steps
 from headrace.online.messages import Degraded
 
 
@@ -34,3 +34,30 @@ def test_costs_follow_what_was_measured() -> None:
         costs.learn(1_000, 0.0105)
     assert 0.0004 < costs.fixed_s < 0.0006
     assert 0 < costs.item_s < 0.000_011
+
+
+def test_fewer_pairs_is_the_mildest_step() -> None:
+    steps = Steps(asked=10, scored=10, pairs="deadline")
+    assert steps.said() == Degraded("fewer_pairs", "deadline", 10)
+    both = Steps(asked=10, scored=4, pairs="deadline", state="deadline")
+    assert [rung for rung, _ in both.taken()] == ["fewer_pairs", "fewer_items", "without_state"]
+
+
+def test_less_time_and_more_waiting_are_fewer_pairs() -> None:
+    costs = PairCosts(token_s=0.001)
+    pairs = [10] * 8
+    assert costs.affordable(pairs, waiting=0, threads=1, left_s=1.0) == 8
+    assert costs.affordable(pairs, waiting=0, threads=1, left_s=0.0351) == 3
+    assert costs.affordable(pairs, waiting=20, threads=1, left_s=0.0351) == 1
+    assert costs.affordable(pairs, waiting=20, threads=2, left_s=0.0351) == 5
+    assert costs.affordable(pairs, waiting=0, threads=1, left_s=-1.0) == 0
+    assert costs.affordable([], waiting=10, threads=1, left_s=-1.0) == 0
+
+
+def test_costs_of_pairs_follow_what_was_measured_and_forget_a_pause() -> None:
+    costs = PairCosts()
+    for _ in range(200):
+        costs.learn(500, 0.02)
+    assert 0.000_038 < costs.token_s < 0.000_042
+    costs.learn(500, 30.0)
+    assert costs.token_s < 0.000_06

@@ -13,34 +13,52 @@ from headrace.models.bundle import GoldenRequest, claim_epoch, write_bundle, wri
 from headrace.models.champion import Champion, place_champion
 from headrace.models.features import FEATURES
 from headrace.models.head import Head
+from headrace.models.pair_rows import written
 from headrace.online.catalogue import Catalogue
+from headrace.online.ladder import PairCosts
 from headrace.online.loading import Loader, LoadingConfig, Watcher
 from headrace.online.meters import new_meters
+from headrace.online.opening import Opened
+from headrace.online.pair_student import PairStudent
+from headrace.online.pairs import PairScorer, open_student
 from headrace.online.registry import Registry
-from headrace.online.scorer import Encoder
+from headrace.online.student import Student
 from headrace.online.worker import Model
 from headrace.streams.events import ItemChanged
-from tiny_models import head, head_golden, publish_tiny, student_golden, write_head, write_student, write_tiny
+from headrace.streams.score_cache import Accepted, part_name
+from tiny_models import (
+    head,
+    head_golden,
+    pair_golden,
+    publish_tiny,
+    publish_tiny_pairs,
+    student_golden,
+    write_head,
+    write_pair_student,
+    write_student,
+    write_tiny,
+)
+from tiny_pairs import tiny_config, tiny_pair_files
 
 
-class Opened:
-    """Opens encoders and counts them."""
+class Opener:
+    """Opens students and counts them."""
 
     def __init__(self) -> None:
         self.folders: list[Path] = []
 
-    def __call__(self, folder: Path) -> Encoder:
+    def __call__(self, folder: Path) -> Opened:
         self.folders.append(folder)
-        return Encoder(folder)
+        return open_student(folder)
 
 
 @pytest.fixture
-def opened() -> Opened:
-    return Opened()
+def opened() -> Opener:
+    return Opener()
 
 
 @pytest.fixture
-def watcher(tmp_path: Path, opened: Opened) -> Watcher:
+def watcher(tmp_path: Path, opened: Opener) -> Watcher:
     catalogue = Catalogue()
     catalogue.apply([(ItemChanged("a", 1, "red shoe", "", {}, None), None)])
     loader = Loader(LoadingConfig(tmp_path), opened, catalogue)
@@ -71,12 +89,12 @@ def test_a_new_champion_serves_and_its_student_is_warm(watcher: Watcher, tmp_pat
     assert not watcher.look()
     with watcher.registry.acquire() as model:
         assert model.version == version
-        assert model.student is not None
+        assert isinstance(model.student, Student)
         texts = watcher.loader.catalogue.texts(["a"])
         assert model.student.vectors.rows(["a"], texts)[0] >= 0
 
 
-def test_a_refreshed_head_opens_no_student_again(watcher: Watcher, tmp_path: Path, opened: Opened) -> None:
+def test_a_refreshed_head_opens_no_student_again(watcher: Watcher, tmp_path: Path, opened: Opener) -> None:
     publish_tiny(tmp_path, 0, student_seed=1)
     watcher.look()
     with watcher.registry.acquire() as before:
@@ -201,6 +219,91 @@ def test_a_whole_bundle_that_may_not_serve_is_refused(
     assert watcher.refusal is None
 
 
+def student_of(watcher: Watcher) -> PairStudent:
+    model = watcher.registry.current()
+    assert model is not None and isinstance(model.student, PairStudent)
+    return model.student
+
+
+def test_a_cross_encoder_serves_and_says_whose_scores_it_may_use(watcher: Watcher, tmp_path: Path) -> None:
+    version = publish_tiny_pairs(tmp_path, 0, student_seed=1, teacher="smollm2", calibration_error=0.04)
+    assert watcher.look()
+    student, model = student_of(watcher), watcher.registry.current()
+    assert model is not None and model.version == version
+    assert student.accepted == Accepted(part_name(model.parts["student"]), part_name("smollm2"))
+    assert student.calibration_error == 0.04
+    assert student.max_tokens == 16
+    assert student.costs.token_s != PairCosts().token_s  # it has worked
+
+
+def test_a_new_cross_encoder_begins_with_the_pairs_that_were_asked_for_last(watcher: Watcher, tmp_path: Path) -> None:
+    publish_tiny_pairs(tmp_path, 0, student_seed=1)
+    watcher.look()
+    before, text = student_of(watcher), watcher.loader.catalogue.texts(["a"])[0]
+    assert text is not None
+    for query, item in (("red hat", "a"), ("red hat", "gone"), ("shoe", "a")):
+        before.scores.put(query, item, text.stamp, 0.5)
+    publish_tiny_pairs(tmp_path, 0, student_seed=2)
+    watcher.look()
+    after = student_of(watcher)
+    assert after is not before
+    assert sorted(after.scores.recent(10)) == [("red hat", "a"), ("shoe", "a")]
+    assert after.scores.of("shoe")["a"][1] != 0.5  # its own
+    watcher.look()
+    assert before.held() == (0, 0)  # closed
+
+
+def test_students_of_both_kinds_follow_each_other(watcher: Watcher, tmp_path: Path) -> None:
+    kinds = []
+    for publish in (publish_tiny, publish_tiny_pairs, publish_tiny):
+        publish(tmp_path, 0, student_seed=3)
+        assert watcher.look()
+        kinds.append(type(watcher.registry.current().student))  # type: ignore[union-attr]
+    assert kinds == [Student, PairStudent, Student]
+    watcher.look()
+    assert len(watcher.loader.shelf.digests()) == 1
+
+
+def other_golden_pairs(repository: Path) -> str:
+    parts = {"head": write_head(repository, head()), "student": write_pair_student(repository, 6)}
+    return write_bundle(repository, parts, pair_golden(repository, write_pair_student(repository, 7)))
+
+
+def golden_of_the_other_kind(repository: Path) -> str:
+    parts = {"head": write_head(repository, head()), "student": write_pair_student(repository, 6)}
+    return write_bundle(repository, parts, student_golden(repository, write_student(repository, 7)))
+
+
+def wrong_remarks(repository: Path) -> str:
+    files = {**tiny_pair_files(), "config.json": written(tiny_config(), {"teacher": 7})}
+    parts = {"head": write_head(repository, head()), "student": write_part(repository, "student", files)}
+    return write_bundle(repository, parts, [])
+
+
+@pytest.mark.parametrize("wrong", [other_golden_pairs, golden_of_the_other_kind, wrong_remarks])
+def test_a_cross_encoder_that_may_not_serve_is_refused(
+    watcher: Watcher, tmp_path: Path, wrong: Callable[[Path], str]
+) -> None:
+    first = publish_tiny_pairs(tmp_path, 0, student_seed=1)
+    watcher.look()
+    force_champion(tmp_path, wrong(tmp_path))
+    assert not watcher.look()
+    assert serving(watcher) == first
+    assert watcher.refusal is not None and watcher.refusal.reason
+    assert watcher.meters.registry.get_sample_value("headrace_model_swap_total", {"result": "mismatch"}) == 1
+
+
+def test_a_cross_encoder_of_nan_is_refused(watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = publish_tiny(tmp_path, 0)
+    watcher.look()
+    parts = {"head": write_head(tmp_path, head()), "student": write_pair_student(tmp_path, 8)}
+    monkeypatch.setattr(PairScorer, "score", lambda self, queries, titles: np.full(len(queries), np.nan, np.float32))
+    force_champion(tmp_path, write_bundle(tmp_path, parts, []))
+    assert not watcher.look()
+    assert serving(watcher) == first
+    assert watcher.refusal is not None and "probabilities" in watcher.refusal.reason
+
+
 def test_a_head_of_nan_is_refused(watcher: Watcher, tmp_path: Path) -> None:
     first = publish_tiny(tmp_path, 0)
     watcher.look()
@@ -292,4 +395,4 @@ def test_a_process_that_ends_does_not_wait_for_a_warm_up(watcher: Watcher, tmp_p
     publish_tiny(tmp_path, 0, student_seed=1)
     assert watcher.look()
     model = watcher.registry.current()
-    assert model is not None and model.student is not None and len(model.student.vectors) == 0
+    assert model is not None and model.student is not None and model.student.held()[0] == 0

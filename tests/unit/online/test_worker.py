@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headrace import Overloaded, StoreUnavailable
-from headrace.models.features import ITEM_EDGE
+from headrace.models.features import FEATURES, ITEM_EDGE
 from headrace.models.head import Head
 from headrace.online.batch import Batcher, BatchLimits, Floats
 from headrace.online.catalogue import Catalogue
@@ -18,6 +18,8 @@ from headrace.online.found import Found
 from headrace.online.ladder import Costs
 from headrace.online.messages import Degraded, RankAnswer, RankRequest
 from headrace.online.meters import new_meters
+from headrace.online.pair_scores import PairScores
+from headrace.online.pair_student import PairStudent
 from headrace.online.registry import Registry
 from headrace.online.student import Student, Vectors
 from headrace.online.worker import Model, Worker
@@ -25,6 +27,7 @@ from headrace.streams import feature_log
 from headrace.streams.events import ItemChanged
 from headrace.streams.feature_log import Served
 from headrace.streams.reading import Question
+from headrace.streams.score_cache import Accepted, Cached, encode, part_name, stamp_of
 
 NOW_MS = 20_000 * 86_400_000
 
@@ -72,6 +75,19 @@ class Slow:
         return np.ones((len(texts), 1), dtype=np.float32)
 
 
+class Pairs:
+    """A scorer that finds everything half relevant and takes its time."""
+
+    def __init__(self, took_s: float = 0.0) -> None:
+        self.took_s = took_s
+        self.asked: list[str] = []
+
+    def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+        self.asked += titles
+        time.sleep(self.took_s)
+        return np.full(len(queries), 0.5, dtype=np.float32)
+
+
 class Bench:
     """A worker, its stand-ins, and requests to it."""
 
@@ -98,6 +114,15 @@ class Bench:
             self.model = replace(self.model, student=made)
         self.registry.exchange(self.model, lambda: None)
 
+    def read_pairs(self, took_s: float = 0.0, calibration_error: float | None = None) -> Pairs:
+        """Gives the worker a cross-encoder and texts of a, b and c."""
+        scorer, accepted = Pairs(took_s), Accepted(part_name("student"), part_name("teacher"))
+        self.worker.catalogue.apply([(ItemChanged(item, 1, item, "", {}, None), None) for item in "abc"])
+        student = PairStudent(scorer, PairScores(1 << 20), accepted, calibration_error)
+        self.model = replace(self.model, student=student)
+        self.registry.exchange(self.model, lambda: None)
+        return scorer
+
     async def rank(self, items: Sequence[str] = "abc", arrived_s: float | None = None, **more: Any) -> RankAnswer:
         request = RankRequest(query="red shoe", items=tuple(items), **more)
         return await self.worker.rank(request, "r1", time.monotonic() if arrived_s is None else arrived_s)
@@ -122,6 +147,9 @@ def test_a_whole_answer() -> None:
     assert said.scores == pytest.approx(said.scores) and None not in said.scores
     assert said.order == [0, 1, 2]
     assert said.missing == {"price": 3, "query": 3, "item": 3, "shopper": 3}
+    assert said.student_sources == {"absent": 0, "pending": 0, "computed": 3, "student_cache": 0, "teacher_cache": 0}
+    assert said.model.calibration_error is None
+    assert not bench.state.asked[0].scores  # a cosine is cheaper than to read one
     assert {"feature", "queue", "infer", "post"} == set(said.timings_ms)
     assert said.logged
     [served] = bench.log.kept
@@ -248,3 +276,75 @@ def test_items_without_a_vector_are_filled_behind_the_answer() -> None:
     assert (first.student, first.pending, first.no_text) == ("partial", 1, 0)
     assert (second.student, second.pending) == ("computed", 0)
     assert (third.student, third.no_text) == ("absent", 3)
+
+
+def kept(item: str, score: float) -> bytes:
+    return encode(Cached(part_name("teacher"), stamp_of(item), 0, "teacher", score, NOW_MS))
+
+
+def test_an_answer_says_where_each_text_score_comes_from_and_how_far_it_is_off() -> None:
+    bench = Bench()
+    scorer = bench.read_pairs(calibration_error=0.02)
+    bench.state.found = replace(bench.state.found, scores=(kept("a", 0.75), None, kept("other text", 0.75), None))
+    said = bench.run("abcx", client_id="c", query_id="q", explain=True)
+    assert [question.scores for question in bench.state.asked] == [True]
+    assert said.model.calibration_error == 0.02
+    assert said.student_sources == {"absent": 1, "pending": 0, "computed": 2, "student_cache": 0, "teacher_cache": 1}
+    assert said.items is not None
+    assert [item.source for item in said.items] == ["teacher_cache", "computed", "computed", "absent"]
+    assert [item.features["student"] for item in said.items] == [0.75, 0.5, 0.5, 0.0]
+    assert scorer.asked == ["b", "c"]
+    assert (said.student, said.no_text, said.degraded) == ("partial", 1, None)
+    [served] = bench.log.kept
+    assert feature_log.features_of(served)[:, FEATURES.index("student")].tolist() == [0.75, 0.5, 0.5, 0.0]
+    count = bench.worker.meters.registry.get_sample_value
+    assert count("headrace_student_scores_total", {"source": "computed"}) == 2
+    assert count("headrace_student_scores_total", {"source": "teacher_cache"}) == 1
+
+
+def test_pairs_that_there_is_no_time_for_are_a_rung_of_the_ladder() -> None:
+    bench = Bench()
+    bench.read_pairs()
+    assert isinstance(bench.model.student, PairStudent)
+    bench.model.student.costs.token_s = 0.08  # a pair of 5 tokens takes .4 s
+    said = bench.run("abc", deadline_ms=900)
+    assert said.degraded == Degraded("fewer_pairs", "deadline", 3)
+    assert said.student == "partial"
+    assert 1 <= said.pending == said.student_sources["pending"] == said.missing["student"] <= 2
+    assert None not in said.scores
+
+
+def test_a_cross_encoder_that_is_late_is_left_out() -> None:
+    bench = Bench()
+    bench.read_pairs(took_s=0.6)
+    said = bench.run("ab", deadline_ms=300)
+    assert said.student == "skipped"
+    assert said.degraded == Degraded("without_student", "deadline", 2)
+    assert said.student_sources["pending"] == said.missing["student"] == 2
+
+
+def test_a_store_that_hangs_leaves_a_cross_encoder_the_time_to_compute() -> None:
+    async def hangs() -> None:
+        await asyncio.sleep(5)
+
+    bench = Bench()
+    bench.read_pairs()
+    bench.state.before = hangs
+    said = bench.run("ab", deadline_ms=500)
+    assert said.student == "computed" and said.student_sources["computed"] == 2
+    assert said.degraded == Degraded("without_state", "deadline", 2)
+
+
+def test_a_full_queue_refuses_no_request_to_a_cross_encoder() -> None:
+    async def go() -> list[RankAnswer]:
+        bench = Bench()
+        bench.read_pairs()  # its encoder is not started: whoever waits, waits
+        return list(await asyncio.gather(*(bench.rank(deadline_ms=200) for _ in range(3))))
+
+    assert [said.student for said in asyncio.run(go())] == ["skipped"] * 3
+
+
+def test_nothing_is_made_of_new_texts_that_nobody_has_asked_for() -> None:
+    bench = Bench()
+    bench.read_pairs()
+    assert bench.worker.prefill() == 0

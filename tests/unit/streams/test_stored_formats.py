@@ -4,9 +4,10 @@ import struct
 
 import pytest
 
-from headrace.streams import item_copies, neighbours, sequences
+from headrace.streams import item_copies, neighbours, score_cache, sequences
 from headrace.streams.events import Click, Impression, Query
 from headrace.streams.keys import source_token
+from headrace.streams.score_cache import Cached
 from headrace.streams.searches import FOLD_VERSION, Entry, Kept, Search, Shopper, decode_shopper, encode_shopper, fold
 from headrace.streams.searches import StateBounds as Bounds
 from headrace.streams.store import MemoryStore
@@ -43,6 +44,15 @@ HEAD = bytes.fromhex(
     "c408 0807060504030201"  # event ids
     "919607cf0123456789abcdefcd4e200101c40105"  # kept: offset, query, day, E, C, which items
 )
+SCORE = bytes.fromhex(
+    "01"  # codec
+    "01"  # the teacher's
+    "0123456789abcdef"  # which one
+    "d4c63cdd4dbb78e7"  # stamp of the item's text
+    "0000000000000000"  # no neighbours were read
+    "0000403f"  # .75
+    "00e8435792010000"  # 1,728,129,624,064 ms
+)
 
 
 def test_an_edge() -> None:
@@ -76,6 +86,15 @@ def test_a_shopper() -> None:
     shopper = Shopper(fence=7, clock_ms=0x19257480000, length=3, searches=[search], kept=[kept])
     assert encode_shopper(shopper).hex() == HEAD.hex()
     assert decode_shopper(HEAD) == shopper
+
+
+def test_a_cached_score() -> None:
+    part = score_cache.part_name("0123456789abcdef" * 4)
+    cached = Cached(part, score_cache.stamp_of("red shoe"), 0, "teacher", 0.75, 0x0000019257_43E800)
+    assert score_cache.encode(cached).hex() == SCORE.hex()
+    assert score_cache.decode(SCORE) == (cached,)
+    assert len(SCORE) == score_cache.RECORD_BYTES
+    assert SCORE[score_cache.SOURCE_AT] == 1
 
 
 def test_the_fences_of_a_query_are_16_bytes_each() -> None:

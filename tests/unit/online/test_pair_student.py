@@ -1,0 +1,310 @@
+"""Where a pair's score comes from, in which order, and what happens to what there was no time for."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from headrace import BundleMismatch, Overloaded
+from headrace.online.batch import Batcher, BatchLimits, Floats
+from headrace.online.catalogue import Text
+from headrace.online.ladder import PairCosts
+from headrace.online.pair_scores import PairScores
+from headrace.online.pair_student import PairStudent
+from headrace.online.score_writer import Made
+from headrace.online.scored import Known
+from headrace.online.students import Asked
+from headrace.streams.identity import query_hash
+from headrace.streams.score_cache import Accepted, Cached, encode, part_name, stamp_of
+
+NOW_MS = 1_800_000_000_000
+STUDENT, TEACHER = part_name("student"), part_name("teacher")
+
+
+def wanted(query: str, title: str) -> float:
+    """What the stand-in computes, as float32."""
+    return float(np.float32(stamp_of(f"{query}|{title}") % 1_000 / 1_000))
+
+
+class Plain:
+    """A scorer that counts, and waits when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.go = threading.Event()
+        self.go.set()
+
+    def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+        assert self.go.wait(10)
+        self.asked += zip(queries, titles, strict=True)
+        return np.array([wanted(*pair) for pair in zip(queries, titles, strict=True)], dtype=np.float32)
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.made: list[Made] = []
+
+    def offer(self, made: Made) -> bool:
+        self.made.append(made)
+        return True
+
+    def close(self) -> None:
+        return None
+
+
+@dataclass
+class Bench:
+    """A student, its stand-ins, and requests to it."""
+
+    scorer: Plain = field(default_factory=Plain)
+    kept: Kept = field(default_factory=Kept)
+    encoders: Batcher = field(default_factory=lambda: Batcher(BatchLimits(waiting=16)))
+    fillers: Batcher = field(default_factory=Batcher)
+    cache: dict[str, bytes] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=lambda: {item: f"shoe {item}" for item in "abcdefgh"})
+
+    def __post_init__(self) -> None:
+        self.student = PairStudent(
+            self.scorer, PairScores(1 << 20), Accepted(STUDENT, TEACHER), writer=self.kept, costs=PairCosts(1e-6)
+        )
+
+    def put(self, item: str, score: float, source: str, stamp: int | None = None) -> None:
+        part = TEACHER if source == "teacher" else STUDENT
+        stamp = stamp_of(self.texts[item]) if stamp is None else stamp
+        self.cache[item] = self.cache.get(item, b"") + encode(
+            Cached(part, stamp, 0, source, score, NOW_MS)  # type: ignore[arg-type]
+        )
+
+    async def ask(self, items: str = "abc", query: str = "Red  SHOE", wait_s: float = 5.0) -> Known:
+        async def cached(until_s: float) -> Sequence[bytes | None]:
+            return [self.cache.get(item) for item in items]
+
+        texts = [Text(self.texts[item], stamp_of(self.texts[item])) if item in self.texts else None for item in items]
+        asked = Asked(
+            query, tuple(items), texts, NOW_MS, time.monotonic() + wait_s, self.encoders, self.fillers, cached
+        )
+        return await self.student.known(asked)
+
+    def run(self, *steps: Callable[[], Awaitable[Known]], started: bool = True) -> list[Known]:
+        async def go() -> list[Known]:
+            if started:
+                self.encoders.start()
+            self.fillers.start()
+            try:
+                return [await step() for step in steps]
+            finally:
+                self.scorer.go.set()
+                await asyncio.to_thread(self.encoders.close)
+                await asyncio.to_thread(self.fillers.close)
+
+        return asyncio.run(asyncio.wait_for(go(), 20))
+
+    async def settled(self) -> None:
+        """Returns when nothing is computed behind the requests any more."""
+        until_s = time.monotonic() + 5
+        while self.student.pending() and time.monotonic() < until_s:  # noqa: ASYNC110 - a test waits as a caller would
+            await asyncio.sleep(0.001)
+
+
+def test_the_first_source_that_has_a_score_gives_it() -> None:
+    bench = Bench()
+    bench.put("a", 0.125, "teacher")
+    bench.put("a", 0.25, "student")
+    bench.put("b", 0.375, "student")
+    first, second = bench.run(lambda: bench.ask("abcx"), lambda: bench.ask("abcx"))
+    assert first.scores[:3].tolist() == [0.125, 0.375, wanted("red shoe", "shoe c")]
+    assert np.isnan(first.scores[3])
+    assert first.counts() == {"absent": 1, "pending": 0, "computed": 1, "student_cache": 1, "teacher_cache": 1}
+    assert (first.state, first.no_text, first.pending, first.skipped, first.fewer) == ("partial", 1, 0, "", "")
+    assert second.scores[:3].tolist() == first.scores[:3].tolist()
+    assert second.counts()["student_cache"] == 2 and second.counts()["computed"] == 0
+    assert bench.scorer.asked == [("red shoe", "shoe c")]
+
+
+def made(item: str) -> Made:
+    return Made(query_hash("red shoe"), STUDENT, item, stamp_of(f"shoe {item}"), wanted("red shoe", f"shoe {item}"))
+
+
+def test_the_other_workers_hear_of_a_query_once_it_is_asked_for_again() -> None:
+    """And of the normalised one; of the long tail, which is asked for once, they hear nothing."""
+    bench = Bench()
+    bench.run(lambda: bench.ask("ab"), lambda: bench.ask("cd", "blue hat"))
+    assert bench.kept.made == []
+    bench = Bench()
+    bench.run(lambda: bench.ask("ab"), lambda: bench.ask("ac"), lambda: bench.ask("abd"), lambda: bench.ask("abcd"))
+    assert bench.kept.made == [made(item) for item in "abcd"]  # each once
+
+
+def test_another_text_of_an_item_is_scored_anew() -> None:
+    bench = Bench()
+    bench.put("a", 0.125, "teacher")
+
+    async def change() -> Known:
+        bench.texts |= {"a": "blue boot", "b": "green boot"}
+        return await bench.ask("ab")
+
+    first, second = bench.run(lambda: bench.ask("ab"), change)
+    assert first.counts()["teacher_cache"] == first.counts()["computed"] == 1
+    assert second.counts()["computed"] == 2
+    assert second.scores.tolist() == [wanted("red shoe", "blue boot"), wanted("red shoe", "green boot")]
+
+
+@pytest.mark.parametrize("spelling", ["red shoe", " RED\tShoe ", "ｒｅｄ shoe"])
+def test_all_spellings_of_a_query_are_one(spelling: str) -> None:
+    bench = Bench()
+    first, second = bench.run(lambda: bench.ask("ab"), lambda: bench.ask("ab", spelling))
+    assert second.scores.tolist() == first.scores.tolist()
+    assert second.counts()["student_cache"] == 2
+
+
+def test_what_there_is_no_time_for_is_scored_behind_and_is_there_for_the_next() -> None:
+    bench = Bench()
+    bench.student.costs.token_s = 0.05  # a pair of 6 tokens takes .3 s: of eight, three fit into a second
+
+    async def after() -> Known:
+        await bench.settled()
+        return await bench.ask("abcdefgh")
+
+    first, second = bench.run(lambda: bench.ask("abcdefgh", wait_s=1.0), after)
+    assert first.state == "partial" and first.fewer == "deadline" and first.skipped == ""
+    assert 1 <= first.counts()["computed"] <= 4
+    assert first.pending == first.counts()["pending"] == 8 - first.counts()["computed"]
+    assert not np.isnan(first.scores[: first.counts()["computed"]]).any()  # the top of the order first
+    assert second.state == "computed" and second.counts()["student_cache"] == 8
+    assert sorted(bench.scorer.asked) == sorted(("red shoe", f"shoe {item}") for item in "abcdefgh")
+
+
+def test_a_scorer_that_is_late_is_left_out_and_its_work_is_kept() -> None:
+    bench = Bench()
+    bench.scorer.go.clear()
+
+    async def after() -> Known:
+        bench.scorer.go.set()
+        until_s = time.monotonic() + 5
+        while bench.student.held()[0] < 2 and time.monotonic() < until_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return await bench.ask("ab")
+
+    began_s = time.monotonic()
+    first, second = bench.run(lambda: bench.ask("ab", wait_s=0.1), after)
+    assert time.monotonic() - began_s < 5
+    assert (first.state, first.skipped, first.pending) == ("skipped", "deadline", 2)
+    assert np.isnan(first.scores).all()
+    assert second.counts()["student_cache"] == 2
+
+
+def test_what_waited_in_vain_is_scored_behind() -> None:
+    """The queue drops what nobody waits for any more; the next request finds it all the same."""
+    bench = Bench()
+
+    async def late() -> Known:
+        known = await bench.ask("ab", wait_s=0.05)
+        bench.encoders.start()
+        until_s = time.monotonic() + 5
+        while bench.student.held()[0] < 2 and time.monotonic() < until_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return known
+
+    first, second = bench.run(late, lambda: bench.ask("ab"), started=False)
+    assert first.pending == 2
+    assert second.counts()["student_cache"] == 2
+
+
+def test_a_full_queue_costs_pairs_and_no_request() -> None:
+    bench = Bench(encoders=Batcher(BatchLimits(waiting=2)))  # not started: what is asked stays there
+    first, second = bench.run(
+        lambda: bench.ask("abcd", wait_s=0.05), lambda: bench.ask("efgh", wait_s=0.05), started=False
+    )
+    assert first.pending == second.pending == 4
+    assert second.skipped == "overloaded"
+
+
+def test_two_requests_at_a_time_score_a_pair_once() -> None:
+    bench = Bench()
+
+    async def both() -> Known:
+        one, other = await asyncio.gather(bench.ask("ab"), bench.ask("ba"))
+        assert one.scores.tolist() == other.scores.tolist()[::-1]
+        return one
+
+    bench.run(both)
+    assert sorted(bench.scorer.asked) == [("red shoe", "shoe a"), ("red shoe", "shoe b")]
+
+
+def test_an_item_asked_for_twice_is_scored_once() -> None:
+    bench = Bench()
+    [known] = bench.run(lambda: bench.ask("aba"))
+    assert known.scores[0] == known.scores[2] and known.counts()["computed"] == 3
+    assert len(bench.scorer.asked) == 2
+
+
+def test_a_fault_of_the_scorer_is_heard() -> None:
+    class Broken(Plain):
+        def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+            raise ZeroDivisionError
+
+    bench = Bench(scorer=Broken())
+    with pytest.raises(ZeroDivisionError):
+        bench.run(bench.ask)
+    assert bench.kept.made == []
+
+
+def test_a_worker_that_closes_says_so() -> None:
+    bench = Bench()
+
+    async def closing() -> Known:
+        asking = asyncio.ensure_future(bench.ask("a"))
+        await asyncio.sleep(0.01)
+        bench.encoders.close()
+        return await asking
+
+    with pytest.raises(Overloaded):
+        bench.run(closing, started=False)
+
+
+def test_a_cache_that_is_away_leaves_what_is_in_memory() -> None:
+    bench = Bench()
+
+    async def away() -> Known:
+        async def nothing(until_s: float) -> Sequence[bytes | None]:
+            return ()
+
+        texts = [Text("shoe a", stamp_of("shoe a"))]
+        until_s = time.monotonic() + 5
+        return await bench.student.known(
+            Asked("red shoe", ("a",), texts, NOW_MS, until_s, bench.encoders, bench.fillers, nothing)
+        )
+
+    first, second = bench.run(away, away)
+    assert first.counts()["computed"] == second.counts()["student_cache"] == 1
+
+
+def test_a_warm_up_fills_the_memory_with_what_was_asked() -> None:
+    bench = Bench()
+    pairs = [("Red shoe", item, Text(f"shoe {item}", stamp_of(f"shoe {item}"))) for item in "abc"]
+    assert bench.student.warm([*pairs, ("q", "", Text("x", 0))], batch=2) == 4
+    assert bench.student.held()[0] == 3
+    [known] = bench.run(lambda: bench.ask("abc"))
+    assert known.counts()["student_cache"] == 3
+    assert bench.student.warm(pairs, batch=2, ending=lambda: True) == 0
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 1.5, -0.5])
+def test_a_student_whose_scores_are_no_probabilities_does_not_warm_up(wrong: float) -> None:
+    class Broken(Plain):
+        def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+            return np.full(len(queries), wrong, dtype=np.float32)
+
+    with pytest.raises(BundleMismatch, match="no probabilities"):
+        Bench(scorer=Broken()).student.warm([("q", "a", Text("x", 0))])
+
+
+def test_a_closed_student_keeps_nothing() -> None:
+    bench = Bench()
+    bench.run(lambda: bench.ask("ab"))
+    bench.student.close()
+    assert bench.student.held() == (0, 0)
