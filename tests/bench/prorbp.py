@@ -1,0 +1,284 @@
+"""What behaviour neighbours bring a language model, and whether progressive prompts read them better than one prompt.
+
+    python tests/bench/prorbp.py --out FOLDER [--part online_retail|tour] [--arms none one-shot progressive]
+        [--rows 3000] [--held 800] [--test 3000] [--layers 30] [--neighbours 5] [--seeds 0] [--json FILE]
+
+Arms: ``none`` reads the pair alone; ``one-shot`` reads all neighbours and answers once, at the end; ``progressive``
+answers after the pair, after the query's neighbours and after the item's, and its answers are aggregated on rows held
+apart. ``query`` and ``item`` are progressive with one side only. One-shot and progressive read the same tokens. What
+was done is kept in the folder: the same command goes on where it was killed.
+
+The two parts are described in tests/support/prorbp_tasks.py; the tour's shoppers are simulated. Beside the arms stand
+the baselines of tests/support/prorbp_baselines.py, alone with ``--arms`` and nothing behind it. Needs torch,
+transformers and peft, and the folders ``smollm2`` and ``minilm`` in ``--weights``.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from headrace.models import aggregation, fitting, prompts, row_statistics, teacher
+from headrace.models.aggregation import Aggregation
+from headrace.models.intervals import Estimate, Resampling, mean_of
+from headrace.models.prompts import Pair
+from headrace.models.teacher import Reader, Teacher, TeacherConfig, TeacherCourse
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
+from prorbp_baselines import COSINE, READ, baselines
+from prorbp_tasks import Row, Sizes, Task, online_retail_task, tour_task
+
+ROOT: Final = Path(__file__).parents[2]
+ARMS: Final = ("none", "one-shot", "progressive", "query", "item")
+CUTS: Final = ("tail", "torso", "head", "without neighbours", "with neighbours", "all")
+CHUNK: Final = 256
+"""Rows that are scored before they are kept."""
+Doubles = NDArray[np.float64]
+Scores = dict[str, tuple[Doubles, Doubles]]
+"""Arm to read-outs of held rows and of test rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the numbers depend on; a folder belongs to one of them."""
+
+    part: str
+    rows: int
+    held: int
+    test: int
+    layers: int
+    neighbours: int
+    learning_rate: float
+    batch: int
+    epochs: int
+    max_tokens: int
+    start: str
+
+
+def pair_of(row: Row, arm: str) -> Pair:
+    """What an arm reads of a row."""
+    if arm == "none":
+        return row.pair.alone()
+    if arm == "query":
+        return replace(row.pair, item_neighbours=())
+    if arm == "item":
+        return replace(row.pair, query_neighbours=())
+    return row.pair
+
+
+def tokens_of(reader: Reader, rows: list[Row], arm: str) -> list[teacher.Row]:
+    """The rows of an arm; one-shot is read at the end only."""
+    found = reader.rows([pair_of(row, arm) for row in rows])
+    return [teacher.Row(one.ids, one.reads[-1:]) for one in found] if arm == "one-shot" else found
+
+
+def shortened(weights: Path, layers: int, out: Path) -> Path:
+    """A folder with the same language model cut to its first layers; the weights are linked, not copied."""
+    folder = out / f"backbone-{layers}"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
+    if layers > config["num_hidden_layers"]:
+        raise SystemExit(f"{weights} has {config['num_hidden_layers']} layers, not {layers}")
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers}), encoding="utf-8")
+    for name in ("model.safetensors", "tokenizer.json"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to((weights / name).resolve())
+    return folder
+
+
+def arm_scores(
+    task: Task, arm: str, seed: int, settings: Settings, backbone: Path, out: Path
+) -> tuple[Doubles, Doubles]:
+    """Trains an arm if it is not trained yet, and scores held and test rows."""
+    folder = out / f"{arm}-{seed}"
+    config = TeacherConfig(str(backbone), "causal", 16, settings.max_tokens)
+    reader = Reader(config)
+    if not (folder / teacher.CONFIG).exists():
+        model = teacher.open_teacher(config, seed)
+        if settings.start:
+            fitting.take(model, load_file(Path(settings.start) / teacher.WEIGHTS))
+        course = TeacherCourse(settings.learning_rate, settings.batch, settings.epochs, seed)
+        targets = np.array([row.target for row in task.train])
+        rows = tokens_of(reader, task.train, arm)
+        teacher.train(model, rows, targets, course, folder, _say(f"{arm}, seed {seed}"), {"arm": arm})
+    model = teacher.load(folder, out)
+    held, test = (
+        _kept(model, tokens_of(reader, rows, arm), folder, name)
+        for name, rows in (("held", task.held), ("test", task.test))
+    )
+    return held, test
+
+
+def _kept(model: Teacher, rows: list[teacher.Row], folder: Path, name: str) -> Doubles:
+    """The read-outs [N, 3] of rows, NaN behind a row's last, scored in chunks that are kept."""
+    found = np.full((len(rows), prompts.STAGES), np.nan)
+    for begin in range(0, len(rows), CHUNK):
+        path = folder / f"{name}-{begin}.npy"
+        if not path.exists():
+            np.save(path, teacher.predict(model, rows[begin : begin + CHUNK], 32))
+            print(f"{folder.name}: {name} {begin + CHUNK} of {len(rows)}", flush=True)
+        read = np.load(path)
+        found[begin : begin + len(read), : read.shape[1]] = read
+    return found
+
+
+def _say(name: str) -> Any:
+    began_s, first, losses = time.monotonic(), [-1], []
+
+    def say(done: int, steps: int, loss: float) -> None:
+        first[0] = done - 1 if first[0] < 0 else first[0]
+        losses.append(loss)
+        if done % 10 == 0 or done == steps:
+            left_s = (time.monotonic() - began_s) / (done - first[0]) * (steps - done)
+            print(
+                f"{name}: step {done} of {steps}, loss {np.mean(losses[-20:]):.4f}, {left_s / 60:.0f} min", flush=True
+            )
+
+    return say
+
+
+def one_score(task: Task, arm: str, held: Doubles, test: Doubles) -> tuple[dict[str, Doubles], Aggregation | None]:
+    """An arm's scores of the test rows by name, and its aggregation where it has one."""
+    if arm in ("none", "one-shot"):
+        return {arm: test[:, 0]}, None
+    stages = [
+        aggregation.placed(read, [prompts.present(pair_of(row, arm)) for row in rows])
+        for read, rows in ((held, task.held), (test, task.test))
+    ]
+    fitted = aggregation.fit(stages[0], np.array([row.target for row in task.held]))
+    last = np.nan_to_num(test[np.arange(len(test)), (~np.isnan(test)).sum(axis=1) - 1])
+    return {
+        arm: fitted.logits(stages[1]),
+        f"{arm}, last answer alone": last,
+        f"{arm}, first answer alone": test[:, 0],
+        f"{arm}, not fitted": Aggregation().logits(stages[1]),
+    }, fitted
+
+
+def report(task: Task, scores: dict[int, Scores], beside: dict[str, Doubles]) -> dict[str, Any]:
+    """AUC of every arm, the mean of its seeds, and differences, with intervals over queries, by third of E."""
+    named: dict[str, list[Doubles]] = {name: [values] for name, values in beside.items()}
+    fitted: dict[str, Any] = {}
+    for seed, arms in scores.items():
+        for arm, (held, test) in arms.items():
+            own, how = one_score(task, arm, held, test)
+            for name, values in own.items():
+                named.setdefault(name, []).append(values)
+            if how is not None:
+                fitted[f"{arm}, seed {seed}"] = asdict(how)
+    found: dict[str, Any] = {"aggregation": fitted, "seeds": sorted(scores)}
+    for name, rows in cuts(task.test):
+        found[name] = _numbers([task.test[row] for row in rows], {one: [v[rows] for v in named[one]] for one in named})
+    return found
+
+
+def _numbers(rows: list[Row], named: dict[str, list[Doubles]]) -> dict[str, Any]:
+    positive = np.array([row.positive for row in rows], dtype=np.bool_)
+    draws = Resampling([row.group for row in rows], resamples=2_000)
+    values = {
+        name: mean_of([draws.estimate(row_statistics.auc(one, positive)) for one in seeds])
+        for name, seeds in named.items()
+    }
+    for ours, theirs in _DIFFERENCES:
+        if ours in values and theirs in values:
+            values[f"{ours} - {theirs}"] = values[ours] - values[theirs]
+    return {"rows": len(rows), "queries": draws.groups, **{name: _plain(one) for name, one in values.items()}}
+
+
+def _plain(one: Estimate) -> dict[str, float]:
+    return {"auc": one.value, "low": one.low, "high": one.high}
+
+
+def cuts(rows: list[Row]) -> list[tuple[str, NDArray[np.int64]]]:
+    """Parts of the test rows by name: thirds by E (equal values stay together), with and without neighbours, all."""
+    exposures = np.array([row.exposures for row in rows])
+    bare = np.array([row.pair == row.pair.alone() for row in rows])
+    low, high = np.quantile(exposures, [1 / 3, 2 / 3])
+    torso = (exposures > low) & (exposures <= high)
+    parts = (exposures <= low, torso, exposures > high, bare, ~bare, exposures >= 0)
+    return [(name, np.flatnonzero(part)) for name, part in zip(CUTS, parts, strict=True) if part.any()]
+
+
+_DIFFERENCES: Final = (
+    ("progressive", "none"),
+    ("one-shot", "none"),
+    ("progressive", "one-shot"),
+    ("progressive", "progressive, last answer alone"),
+    ("progressive, last answer alone", "one-shot"),
+    ("progressive, first answer alone", "none"),
+    ("query", "none"),
+    ("item", "none"),
+    (READ, COSINE),
+)
+
+
+def main() -> None:
+    flags = _flags()
+    torch.set_num_threads(flags.threads)
+    settings = Settings(**{name: getattr(flags, name) for name in Settings.__dataclass_fields__})
+    flags.out.mkdir(parents=True, exist_ok=True)
+    known = flags.out / "settings.json"
+    if known.exists() and json.loads(known.read_text()) != asdict(settings):
+        raise SystemExit(f"{flags.out} holds other settings ({known}): name another folder")
+    known.write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    backbone = shortened(flags.weights / "smollm2", flags.layers, flags.out)
+    sizes = Sizes(flags.rows, flags.held, flags.test, flags.neighbours)
+    task = online_retail_task(flags.data, sizes) if flags.part == "online_retail" else tour_task(sizes)
+    print(f"{len(task.train)} training rows, {len(task.held)} held, {len(task.test)} test", flush=True)
+    beside, scores = baselines(task, flags.weights / "minilm"), dict[int, Scores]()
+
+    def tell() -> None:
+        numbers = {"settings": asdict(settings), "simulated": flags.part == "tour", **report(task, scores, beside)}
+        if flags.json:
+            flags.json.write_text(json.dumps(numbers, indent=2) + "\n")
+        _print(numbers)
+
+    if not flags.arms:
+        tell()
+    for seed in flags.seeds:
+        for arm in flags.arms:
+            scores.setdefault(seed, {})[arm] = arm_scores(task, arm, seed, settings, backbone, flags.out)
+            tell()
+
+
+def _print(numbers: dict[str, Any]) -> None:
+    for cut in CUTS:
+        for name, one in numbers.get(cut, {}).items():
+            if isinstance(one, dict):
+                print(f"{cut:20} {name:50} {one['auc']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]", flush=True)
+
+
+def _flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="keeps checkpoints and scores")
+    parser.add_argument("--part", choices=("online_retail", "tour"), default="online_retail")
+    parser.add_argument("--arms", nargs="*", choices=ARMS, default=["none", "one-shot", "progressive"])
+    parser.add_argument("--rows", type=int, default=3_000, help="to train on")
+    parser.add_argument("--held", type=int, default=800, help="to fit the aggregation on")
+    parser.add_argument("--test", type=int, default=3_000, help="to measure on")
+    parser.add_argument("--layers", type=int, default=30, help="of the language model, the first ones")
+    parser.add_argument("--neighbours", type=int, default=prompts.NEIGHBOURS, help="a side at most")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--max-tokens", type=int, default=160)
+    parser.add_argument("--start", default="", help="begin as this teacher (`headrace train teacher`), same layers")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--weights", type=Path, default=ROOT / ".headrace/weights")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("HEADRACE_DATA", "../shared/data")))
+    parser.add_argument("--json", type=Path, default=None, help="write the numbers there")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
