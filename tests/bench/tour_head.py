@@ -29,6 +29,7 @@ from headrace.tour.playing import Playing
 from headrace.tour.quality import NAMES, quality
 from headrace.tour.shop import load
 from headrace.tour.shoppers import ClickModel, Shoppers
+from headrace.tour.texts import shipped
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +39,7 @@ def make(line: LocalLine, given: argparse.Namespace) -> Head:
     terminal, shop = Terminal(), load()
     shoppers = Shoppers(shop, replace(ClickModel(), searches=given.searches), given.seed, held_out=False)
     model = shoppers.model
-    open_line(line, shop, model, given.repository, terminal.doing, Head.cold())
+    open_line(line, shop, model, shipped(), terminal.doing, Head.cold())
     with (
         closing(TourDoors(line.serve_url, line.refresh_url)) as doors,
         closing(EventLog(line.bootstrap, EVENTS, line.redis_url, line.namespace)) as log,
@@ -60,7 +61,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--searches", type=int, default=6_000)
     parser.add_argument("--seed", type=int, default=101)
-    parser.add_argument("--repository", type=Path, default=ROOT / ".headrace/models", help="where the student lies")
     parser.add_argument("--jars", type=Path, help="of Apache Kafka; without them the embedded broker")
     parser.add_argument("--write", action="store_true", help="into the package")
     parser.add_argument("--json", type=Path)

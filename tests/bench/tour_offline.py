@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from headrace.models.features import EDGE, ITEM_EDGE, Reading, matrix
 from headrace.models.head import Head, Learner, Settings
 from headrace.models.metrics import paired_bootstrap
-from headrace.online.scorer import Encoder
+from headrace.online.pairs import PairScorer
 from headrace.streams.identity import day_of, hash64, query_hash
 from headrace.streams.sequences import CART, CLICK, PURCHASE, RECORD, SEARCH
 from headrace.tour.first_head import first_head
@@ -33,6 +33,7 @@ from headrace.tour.flow import LISTED, SHOWN
 from headrace.tour.quality import NAMES, Fold, ServedList, ndcg, quality
 from headrace.tour.shop import Shop, candidates, load
 from headrace.tour.shoppers import Act, ClickModel, Search, Shoppers
+from headrace.tour.texts import shipped
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 from trivago_state import Edge, OpenSearch, State
@@ -154,14 +155,13 @@ def play(shop: Shop, shoppers: Shoppers, similar: Similar, learner: Learner) -> 
     return played
 
 
-def similarities(shop: Shop, folder: Path) -> Similar:
-    """What the student says of every product for every query."""
-    encoder = Encoder(folder)
-    titles = encoder.encode([product.title for product in shop.products])
-    texts = [query.text for query in shop.queries]
+def similarities(shop: Shop) -> Similar:
+    """What the student that ships says of every product for every query."""
+    scorer, items = PairScorer(shipped()), [product.item_id for product in shop.products]
+    titles = [product.title for product in shop.products]
     return {
-        text: dict(zip((product.item_id for product in shop.products), (titles @ vector).tolist(), strict=True))
-        for text, vector in zip(texts, encoder.encode(texts), strict=True)
+        query.text: dict(zip(items, scorer.score([query.text] * len(titles), titles).tolist(), strict=True))
+        for query in shop.queries
     }
 
 
@@ -203,14 +203,10 @@ def main() -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--first-head", action="store_true", help="begin with the head that ships with the tour")
     start.add_argument("--make", type=int, metavar="SEARCHES", help="begin with a head that learned from so many")
-    parser.add_argument("--repository", type=Path, default=ROOT / ".headrace/models", help="where the student lies")
     parser.add_argument("--json", type=Path, default=None, help="write the numbers there")
     flags = parser.parse_args()
-    parts = sorted((flags.repository / "parts").glob("*/vocab.txt"))
-    if not parts:
-        raise SystemExit(f"{flags.repository} holds no student: headrace parts build makes it")
     shop, settings = load(), Settings(rate=flags.rate)
-    similar = similarities(shop, parts[0].parent)
+    similar = similarities(shop)
     head = first_head() if flags.first_head else made(shop, similar, settings, flags.make, 101) if flags.make else None
     model, numbers = replace(ClickModel(), searches=flags.searches), {}
     for seed in flags.seeds:

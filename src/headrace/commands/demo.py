@@ -161,10 +161,10 @@ def _tour(flags: Flags) -> bool:
         os.environ["MPLCONFIGDIR"] = str((folder / "matplotlib").resolve())
         line = flags.line(folder / LINE)
         try:
-            terminal.doing("checking the student part")
+            terminal.doing("checking the encoder to compare with")
             minilm.build(flags.repository, flags.repository.parent / "wheels", terminal.doing)
             model = replace(ClickModel(), searches=flags.searches)
-            tour = play(line, load(), model, flags.seed, flags.repository, terminal)
+            tour = play(line, load(), model, flags.seed, flags.repository / "parts" / minilm.DIGEST, terminal)
         finally:
             terminal.clear()
             with _undisturbed():

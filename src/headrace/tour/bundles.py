@@ -8,32 +8,31 @@ from typing import Final
 import numpy as np
 
 from headrace import BundleCorrupt
-from headrace.models import minilm
 from headrace.models.bundle import GoldenRequest, champion, newest_epoch, publish, read_bundle, write_bundle, write_part
 from headrace.models.champion import Champion, place_champion
 from headrace.models.features import FEATURES
 from headrace.models.head import Head
+from headrace.online.pairs import PairScorer
+from headrace.online.pairs import golden_requests as student_requests
 from headrace.online.publisher import HEAD_BYTES, HEAD_FILE, golden_requests
-from headrace.online.scorer import Encoder
-from headrace.online.scorer import golden_requests as student_requests
 
 GOLDEN_QUERY: Final = "a light for my bike"
 GOLDEN_TEXTS: Final = ("Rear light for bicycles, red", "Desk lamp with two arms", "Rain coat for children")
 
 
-def first_bundle(repository: Path, parts: Path, head: Head) -> str:
+def first_bundle(repository: Path, student: Path, head: Head) -> str:
     """The version of a bundle of the student and of a first head; it is the champion then.
 
     Args:
         repository: of the tour; made here.
-        parts: a repository that holds the student part, verified.
+        student: the folder of the student part.
         head: the first one.
     """
-    place = repository / "parts" / minilm.DIGEST
+    place = repository / "parts" / student.name
     place.parent.mkdir(parents=True)
-    shutil.copytree(parts / "parts" / minilm.DIGEST, place)
-    golden = [*student_requests(Encoder(place), GOLDEN_QUERY, GOLDEN_TEXTS), *_golden(head)]
-    named = {"student": minilm.DIGEST, "head": write_part(repository, "head", {HEAD_FILE: head.to_bytes()})}
+    shutil.copytree(student, place)
+    golden = [*student_requests(PairScorer(place), GOLDEN_QUERY, GOLDEN_TEXTS), *_golden(head)]
+    named = {"student": student.name, "head": write_part(repository, "head", {HEAD_FILE: head.to_bytes()})}
     version = write_bundle(repository, named, golden, {"examples": 0})
     publish(repository, version, newest_epoch(repository))
     return version

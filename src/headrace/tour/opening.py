@@ -26,7 +26,7 @@ WARM_S: Final = 60.0
 
 
 def open_line(
-    line: LocalLine, shop: Shop, model: ClickModel, parts: Path, doing: Callable[[str], None], head: Head
+    line: LocalLine, shop: Shop, model: ClickModel, student: Path, doing: Callable[[str], None], head: Head
 ) -> str:
     """Starts everything; the version of the first bundle.
 
@@ -34,7 +34,7 @@ def open_line(
         line: not started.
         shop: whose products the worker shall know.
         model: of the simulated shoppers.
-        parts: a repository with the student part.
+        student: the folder of the student part.
         doing: told what happens.
         head: the first one.
 
@@ -42,7 +42,7 @@ def open_line(
         StartFailed: with the end of the log of what did not come up.
     """
     doing("making the first bundle")
-    version = first_bundle(line.repository, parts, head)
+    version = first_bundle(line.repository, student, head)
     line.start(lambda what: doing(f"starting {what}"))
     doing(f"writing {len(shop.products)} products")
     _send_products(line.bootstrap, shop, model.start_ms)

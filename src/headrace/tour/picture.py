@@ -12,7 +12,7 @@ from headrace.tour.screen import COLOURS, SIGNS
 WINDOW: Final = 150
 """Lists that a point of a curve is the mean of."""
 COLUMNS: Final = 90
-LINES: Final = 8
+LINES: Final = 7
 _INKS: Final = dict(zip(NAMES, ("#1a7f37", "#0969da", "#bf8700", "#8250df", "#57606a"), strict=True))
 Doubles = NDArray[np.float64]
 

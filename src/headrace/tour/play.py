@@ -27,6 +27,7 @@ from headrace.tour.playing import Playing, Stage
 from headrace.tour.quality import quality
 from headrace.tour.shop import Shop
 from headrace.tour.shoppers import ClickModel, Shoppers
+from headrace.tour.texts import Scores, cosines, judged, shipped
 
 FIRST_PART: Final = 0.4
 """Share of the searches before the second list."""
@@ -36,7 +37,7 @@ PROBES: Final = 15
 PROBE_S: Final = 30.0
 
 
-def play(line: LocalLine, shop: Shop, model: ClickModel, seed: int, parts: Path, stage: Stage) -> Tour:
+def play(line: LocalLine, shop: Shop, model: ClickModel, seed: int, encoder: Path, stage: Stage) -> Tour:
     """The whole tour; the line is started here, and stopped by whoever made it.
 
     Args:
@@ -44,7 +45,7 @@ def play(line: LocalLine, shop: Shop, model: ClickModel, seed: int, parts: Path,
         shop: of the tour.
         model: of the simulated shoppers.
         seed: of all that is drawn.
-        parts: a repository with the student part.
+        encoder: the folder of the bi-encoder's part, to compare with.
         stage: shows it.
 
     Raises:
@@ -53,23 +54,27 @@ def play(line: LocalLine, shop: Shop, model: ClickModel, seed: int, parts: Path,
     """
     shoppers = Shoppers(shop, model, seed)
     began_s = time.monotonic()
-    first = open_line(line, shop, model, parts, stage.doing, first_head())
+    first = open_line(line, shop, model, shipped(), stage.doing, first_head())
     with ExitStack() as ending:
         doors = ending.enter_context(closing(TourDoors(line.serve_url, line.refresh_url)))
-        stage.doing("reading item texts, encoding them")
+        stage.doing("reading item texts, scoring them")
         texts = [query.text for query in shoppers.queries]
         student = warm(doors, shop, texts, model.start_ms)
         log = ending.enter_context(closing(EventLog(line.bootstrap, EVENTS, line.redis_url, line.namespace)))
         flow = Flow(shop, shoppers, log, doors, student)
         playing = Playing(line, shop, shoppers, log, doors, flow, stage, shown_query(shoppers))
         stage.show(screen.opened(shop, model, time.monotonic() - began_s))
-        return _acts(playing, first)
+        by_cosine = cosines(encoder, shop, texts)
+        return _acts(playing, first, by_cosine)
 
 
-def _acts(playing: Playing, first: str) -> Tour:
+def _acts(playing: Playing, first: str, by_cosine: Scores) -> Tour:
     stage, model, flow = playing.stage, playing.shoppers.model, playing.flow
     before = playing.ask()
-    stage.show(screen.first_list(playing.text, before, playing.shop))
+    both = {"distilled student": flow.student, "the encoder it began as, cosine": by_cosine}
+    means = {name: judged(playing.shop, scores) for name, scores in both.items()}
+    rows = {name: scores[playing.text] for name, scores in both.items()}
+    stage.show(screen.first_list(playing.text, rows, means, playing.shop))
     playing.flow_until(round(FIRST_PART * model.searches), "events flow")
     events = _events(playing, before, first)
     stage.show(screen.second_list(playing.text, events, playing.shop))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from headrace.models.metrics import Interval
-from headrace.tour.acts import BEATEN, Claim, Events, Killed, Ranked, Refused, Requests, Swaps, quantiles
+from headrace.tour.acts import BEATEN, Claim, Events, Killed, Refused, Requests, Swaps, quantiles
 from headrace.tour.quality import BASELINES, NAMES, SERVED, Quality, Stretch
 from headrace.tour.shop import Shop
 from headrace.tour.shoppers import ClickModel
@@ -36,12 +36,26 @@ def opened(shop: Shop, model: ClickModel, took_s: float) -> list[str]:
     ]
 
 
-def first_list(text: str, before: Ranked, shop: Shop) -> list[str]:
-    """The list before any event."""
-    lines = _title(1, f'"{text}" before any event: all there is are texts and the given order')
-    for rank, place in enumerate(before.order[:ROWS], start=1):
-        lines.append(f"  {rank:>2}  {_name(shop, before.items[place]):<58} score {before.scores[place]:.3f}")
-    return lines
+def first_list(
+    text: str, scores: Mapping[str, Mapping[str, float]], means: Mapping[str, float], shop: Shop
+) -> list[str]:
+    """The list before any event, by texts alone: as each model orders it, with the written grades.
+
+    Args:
+        text: the query.
+        scores: model -> item -> score, of the candidates.
+        means: model -> its mean nDCG@10 over all queries that are shown.
+        shop: knows names and grades.
+    """
+    lines = _title(1, f'"{text}" before any event, by texts alone; stars: the written grade')
+    grades, wide, columns = shop.query(text).grades, WIDTH // 2 - 1, []
+    for name, row in scores.items():
+        best = sorted(row, key=lambda item: -row[item])[:ROWS]
+        stars = ["*" * grades.get(item, 0) for item in best]
+        titles = [f"{rank:>2}  {stars[rank - 1]:<3}  {_name(shop, item)}" for rank, item in enumerate(best, start=1)]
+        columns.append([f"{name}: nDCG@10 {means[name]:.3f}", *(title[: wide - 2] for title in titles)])
+    rows = ["".join(cell.ljust(wide) for cell in row).rstrip() for row in zip(*columns, strict=True)]
+    return [*lines, f"  <bold>{rows[0]}</>", *(f"  {row}" for row in rows[1:])]
 
 
 def second_list(text: str, events: Events, shop: Shop) -> list[str]:

@@ -159,10 +159,15 @@ def candidates(shop: Shop, text: str, count: int) -> tuple[str, ...]:
     """
     if not 0 <= count <= len(shop.products):
         raise ValueError(f"{count} candidates of {len(shop.products)} products")
-    wanted = sorted(_pieces(text))
-    scores = [_match(wanted, fields, shop.rarity) for fields in shop.pieces]
+    scores = matches(shop, text)
     order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
     return tuple(shop.products[place].item_id for place in order[:count])
+
+
+def matches(shop: Shop, text: str) -> list[float]:
+    """How well each product matches a query by its letters, in catalogue order."""
+    wanted = sorted(_pieces(text))
+    return [_match(wanted, fields, shop.rarity) for fields in shop.pieces]
 
 
 def _match(wanted: Sequence[str], fields: tuple[frozenset[str], frozenset[str]], rarity: Mapping[str, float]) -> float:
