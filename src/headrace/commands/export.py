@@ -52,6 +52,8 @@ def command(**given: Any) -> None:
       headrace export students/first --pairs judged.jsonl --publish
     """
     show_configuration()
+    if given["teacher"] is not None and not (given["teacher"] / ensemble.FILE).exists():
+        raise click.ClickException(f"{given['teacher']} holds no {ensemble.FILE}: `headrace train ensemble` makes it")
     with together(None, "cpu"):
         one, vocabulary = student.load(given["folder"])
         held = pairs_of(given["source"], given["data"], "held")
@@ -64,12 +66,13 @@ def command(**given: Any) -> None:
             remarks |= {"teacher": ensemble.name_of(given["teacher"]), "calibration_error": error}
         settings = export.Settings(exact=given["exact"], core_terms=terms, remarks=remarks)
         pairs = [(pair.query, pair.title) for pair in held.pairs]
-        made = export.export(student.arrays_of(one), student.part_config(one), vocabulary, pairs, logits, settings)
+        config = student.part_config(one)
+        made = export.export(student.arrays_of(one), config, vocabulary, pairs, logits, settings)
     digest = write_part(given["repository"], "student", made.files)
     found = made.measured
     click.echo(
-        f"On {found.pairs:,} pairs, in logit: graph - torch {found.graph:.1e}, int8 - float32 {found.int8:.1e}, "
-        f"alone - among others {found.alone:.1e}"
+        f"At most, on {found.pairs:,} pairs: graph - torch {found.graph:.1e} in logit, int8 - float32 {found.int8:.1e}"
+        f" in probability, alone - among others {found.alone:.1e} in logit"
     )
     click.echo(f"student {digest}, {sum(map(len, made.files.values())) / 1e6:.1f} MB")
     if given["published"]:

@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from headrace.commands.main import main
+from headrace.models import student
+from headrace.models.bundle import champion
+from headrace.models.prompts import Pair
+from headrace.online.pairs import PairScorer
+from tiny_pairs import VOCABULARY
+from tiny_transformers import rows_of, tiny_student
+
+QUERIES = [f"{'red ' * (number % 7)}shoe {number}" for number in range(200)]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    one = tiny_student(student.StudentConfig(max_tokens=16, slope=0.9, level=-0.1))
+    student.save(one.eval(), VOCABULARY, tmp_path / "student")
+    return tmp_path / "student"
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Path:
+    file = tmp_path / "judged.jsonl"
+    rows = [
+        {"query": query, "title": f"{'a ' * (place % 5)}red mouse", "label": place / 200}
+        for place, query in enumerate(QUERIES)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_a_trained_student_becomes_a_part_that_scores_as_it_does(tmp_path: Path, saved: Path, judged: Path) -> None:
+    repository = tmp_path / "models"
+    given = ["export", str(saved), "--pairs", str(judged), "--repository", str(repository)]
+    result = CliRunner().invoke(main, [*given, "--publish"])
+    assert result.exit_code == 0, result.output
+    assert "At most, on" in result.output
+    current = champion(repository)
+    assert current is not None and f"The champion: {current.version}" in result.output
+    [folder] = [path for path in (repository / "parts").iterdir() if (path / "vocab.txt").exists()]
+    one, vocabulary = student.load(saved)
+    assert vocabulary == VOCABULARY
+    logits = student.predict(one, rows_of(one, [Pair(query, "red shoes") for query in QUERIES[:20]]))
+    expected = 1 / (1 + np.exp(-(0.9 * logits - 0.1)))
+    found = PairScorer(folder).score(QUERIES[:20], ["red shoes"] * 20)
+    assert np.abs(found - expected).max() <= 0.05
+
+
+def test_a_teacher_that_is_not_there_is_one_sentence(tmp_path: Path, saved: Path, judged: Path) -> None:
+    (tmp_path / "teacher").mkdir()
+    given = ["export", str(saved), "--pairs", str(judged), "--repository", str(tmp_path / "models")]
+    result = CliRunner().invoke(main, [*given, "--teacher", str(tmp_path / "teacher")])
+    assert result.exit_code == 1
+    assert "holds no ensemble.json" in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
