@@ -150,7 +150,7 @@ _GRAPH: Final = (
 )
 _INT8: Final = (
     "int8 differs from float32 by {found:.2g} in the probability of {pair} (allowed: {bound:g}): keep linear maps "
-    'in fp32 with Settings.exact, e.g. ("encoder.layer.0",), or train on; models.export.relief says which'
+    "in fp32, e.g. `--exact encoder.layer.0` (models.export.relief says which), or train on"
 )
 _ALONE: Final = (
     "the logit of {pair} alone differs from that among others by {found:.2g} (allowed: {bound:g}): "
@@ -173,7 +173,7 @@ def relief(
     """
     nothing = CoreTerms(frozenset(), frozenset(), frozenset()) if config.core_terms else None
     trial = _Trial(config, _tokenizer(vocabulary, config), pairs, nothing)
-    names = [f"encoder.layer.{number}.{one}" for number in range(config.layers) for one in _MAPS]
+    names = _maps(config.layers)
 
     def logits(exact: Sequence[str]) -> Floats:
         return trial.logits(trial.chain(pair_chain(tensors, config, "int8", tuple(exact))), BATCH)
@@ -198,6 +198,8 @@ def _check(
     words, width = len(tensors.get(_WORDS, ())), config.dimensions
     lines = vocabulary.count(b"\n") + (not vocabulary.endswith(b"\n"))
     positions = len(tensors.get(_POSITIONS, ()))
+    known = [f"{name}." for name in _maps(config.layers)]
+    strange = [name for name in settings.exact if not any(one.startswith(f"{name}.") for one in known)]
     said = {
         f"kind is {config.kind}, not {pair_rows.KIND}": config.kind != pair_rows.KIND,
         f"{config.heads} heads do not divide {width} dimensions": not config.heads or width % config.heads > 0,
@@ -210,11 +212,16 @@ def _check(
         f"{count} pairs have logits of shape {logits.shape}": logits.shape != (count,),
         "neighbours must be as many as pairs": config.neighbours and len(settings.neighbours) not in (0, count),
         "core terms need their recogniser": config.core_terms and settings.core_terms is None,
+        f"there is no {' nor '.join(strange)} to keep exact": bool(strange),
         "a weight is not finite": not all(np.isfinite(array).all() for array in tensors.values()),
     }
     for fault, there in said.items():
         if there:
             raise BundleMismatch(f"this model cannot be exported: {fault}")
+
+
+def _maps(layers: int) -> list[str]:
+    return [f"encoder.layer.{number}.{one}" for number in range(layers) for one in _MAPS]
 
 
 def _tokenizer(vocabulary: bytes, config: PairConfig) -> Tokenizer:
@@ -247,10 +254,13 @@ class _Trial:
     def levelled(self, tensors: Mapping[str, Floats], wanted: Floats, exact: tuple[str, ...]) -> dict[str, bytes]:
         """The int8 links, whose logits are those wanted in the mean.
 
-        Half of what int8 does to a logit, it does to all alike; the bias of the classifier takes that out.
+        Half of what int8 does to a logit, it does to all alike; the bias of the classifier takes that out. In the mean a
+        pair counts as much as its logit moves its probability, p (1 - p): what is surely irrelevant says little.
         """
         links = pair_chain(tensors, self.config, "int8", exact)
-        moved = np.mean(self.logits(self.chain(links), BATCH) - wanted, dtype=np.float64)
+        chances = pair_rows.probabilities(self.config, wanted).astype(np.float64)
+        counts = chances * (1 - chances) + 1e-9
+        moved = np.average((self.logits(self.chain(links), BATCH) - wanted).astype(np.float64), weights=counts)
         levelled = {**tensors, _BIAS: (tensors[_BIAS] - moved).astype(np.float32)}
         return links | {max(links): pair_link(levelled, self.config, "int8", self.config.layers - 1, exact)}
 

@@ -2,9 +2,9 @@
 
 From pretrained weights that install as packages and the tour's own texts. The teacher reads more than the student: two
 sentence encoders over title, description and attributes, and the shop's lexical search, put together by the grades of
-the 14 queries that the tour does not show. It labels queries made of the products' own texts; a cross-encoder of three
-layers learns that from titles alone, its vocabulary cut to what the shop needs. Nothing of the 40 queries that are
-shown is learned from; what comes out is measured on them at the end.
+the 14 queries that the tour does not show. It labels queries made of the products' own texts, and those 14; a
+cross-encoder of three layers learns that from titles alone, its vocabulary cut to what the shop needs. Nothing of the
+40 queries that are shown is learned from; what comes out is measured on them at the end.
 """
 
 import argparse
@@ -114,17 +114,11 @@ def teach(shop: Shop, queries: Sequence[str], kept: Path) -> tuple[Doubles, dict
 
 
 def lists_of(shop: Shop, queries: Sequence[str], chances: Doubles, seed: int = 0) -> list[tuple[int, int]]:
-    """(Query, product) places to learn from: of each query the likely, the found and some others.
-
-    None of a judged query, not even of those that the tour does not show: the first head is made with them, and must
-    meet a student that is as good on them as on queries it never saw.
-    """
+    """(Query, product) places to learn from: of each query the likely, the found and some others."""
     random = np.random.default_rng(seed)
     places = {product.item_id: place for place, product in enumerate(shop.products)}
-    pairs, judged = [], {normalise(query.text) for query in shop.queries}
+    pairs = []
     for number, text in enumerate(queries):
-        if text in judged:
-            continue
         best = np.argsort(-chances[number], kind="stable")[:BEST].tolist()
         found = [places[item] for item in candidates(shop, text, LEXICAL)]
         others = random.choice(len(shop.products), OTHERS, replace=False).tolist()

@@ -18,6 +18,8 @@ from headrace.models.pair_rows import PairConfig, PairNeighbours, written
 from headrace.models.parts import write_part
 from headrace.models.weights import read_tensors
 from headrace.online.pairs import PairScorer
+from headrace.tour.shop import load
+from headrace.tour.texts import shipped
 
 ALLOWED = 1e-6
 FIXED_ALLOWED = 1e-5
@@ -96,3 +98,14 @@ def test_what_stands_under_the_mask_is_not_read(
     padding = arrays["attention_mask"] == 0
     arrays["input_ids"][padding], arrays["core_ids"][padding], arrays["token_type_ids"][padding] = junk, kind, 1
     assert np.abs(used.run(arrays, [None]) - used.logits([query], [title])).max() <= ALLOWED
+
+
+def test_no_pair_of_the_shipped_student_scores_otherwise_alone_than_among_others() -> None:
+    # Trained weights, whose logits are sharp: a last bit that moves in float32 is a step in int8.
+    shop, scorer = load(), PairScorer(shipped())
+    random = np.random.default_rng(0)
+    asked = [query.text for query in shop.queries for _ in range(8)]
+    titles = [shop.products[place].title for place in random.integers(len(shop.products), size=len(asked))]
+    among = scorer.logits(asked, titles)
+    alone = np.concatenate([scorer.logits([query], [title]) for query, title in zip(asked, titles, strict=True)])
+    assert np.abs(among - alone).max() <= ALLOWED

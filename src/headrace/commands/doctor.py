@@ -235,7 +235,7 @@ def packages() -> Iterator[PackageFacts]:
 
 def _installed(name: str) -> str | None:
     try:
-        return importlib.metadata.version(name)
+        return importlib.metadata.version(name).partition("+")[0]  # +cpu says how it was built, not what it is
     except importlib.metadata.PackageNotFoundError:
         return None
 

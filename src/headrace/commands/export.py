@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.commands.options import repository, show_configuration
 from headrace.commands.parts import bundle_with
-from headrace.commands.training import pairs_flag, pairs_of, rows_for, together
+from headrace.commands.training import pairs_flag, pairs_of, rows_for, run, together
 from headrace.models import core_terms, ensemble, export, student
 from headrace.models.bundle import newest_epoch, publish, write_part
 from headrace.models.core_terms import CoreTerms
@@ -54,21 +54,25 @@ def command(**given: Any) -> None:
     show_configuration()
     if given["teacher"] is not None and not (given["teacher"] / ensemble.FILE).exists():
         raise click.ClickException(f"{given['teacher']} holds no {ensemble.FILE}: `headrace train ensemble` makes it")
+    if not (given["folder"] / student.CONFIG).exists():
+        raise click.ClickException(
+            f"{given['folder']} holds no student that is trained to its end: `headrace train student` makes it"
+        )
     with together(None, "cpu"):
-        one, vocabulary = student.load(given["folder"])
+        one, vocabulary = run(lambda: student.load(given["folder"]))
         held = pairs_of(given["source"], given["data"], "held")
         held = held.at(np.arange(min(PAIRS, len(held))))
-        terms = core_terms_of(given["folder"], one)
+        terms = run(lambda: core_terms_of(given["folder"], one))
         logits = student.predict(one, rows_for(one, vocabulary, held.pairs, terms))
         remarks: dict[str, object] = {"source": f"distilled from {given['teacher'] or 'labels'}"}
         if given["teacher"] is not None:
-            error = ensemble.read(given["teacher"]).calibration_error
+            error = _manifest(given["teacher"]).calibration_error
             remarks |= {"teacher": ensemble.name_of(given["teacher"]), "calibration_error": error}
         settings = export.Settings(exact=given["exact"], core_terms=terms, remarks=remarks)
         pairs = [(pair.query, pair.title) for pair in held.pairs]
         config = student.part_config(one)
         made = export.export(student.arrays_of(one), config, vocabulary, pairs, logits, settings)
-    digest = write_part(given["repository"], "student", made.files)
+    digest = run(lambda: write_part(given["repository"], "student", made.files))
     found = made.measured
     click.echo(
         f"At most, on {found.pairs:,} pairs: graph - torch {found.graph:.1e} in logit, int8 - float32 {found.int8:.1e}"
@@ -79,6 +83,13 @@ def command(**given: Any) -> None:
         version = bundle_with(given["repository"], digest)
         publish(given["repository"], version, newest_epoch(given["repository"]))
         click.echo(f"The champion: {version}")
+
+
+def _manifest(folder: Path) -> ensemble.Manifest:
+    try:
+        return ensemble.read(folder)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"--teacher {folder}: {error}") from error
 
 
 def core_terms_of(folder: Path, one: student.Student) -> CoreTerms | None:

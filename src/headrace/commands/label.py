@@ -111,7 +111,10 @@ def candidates(catalogue: Path, queries: Path, out: Path | None, **given: Any) -
     if out is None:
         send_pairs(_place(given), pairs)
     else:
-        write_lines(out, map(encode, pairs))
+        try:
+            write_lines(out, map(encode, pairs))
+        except OSError as error:
+            raise click.ClickException(str(error)) from error
     click.echo(
         f"{tally.pairs:,} pairs of {tally.queries:,} queries: {out if out is not None else given['pairs_topic']}"
     )

@@ -45,18 +45,24 @@ def open_teacher(given: dict[str, Any]) -> Teacher:
     """The teacher of these flags, ready to be asked.
 
     Raises:
-        click.ClickException: the folder holds none, or its weights are other ones.
+        click.ClickException: the folder holds none, or its weights are other ones; or there is no such device.
         ModuleNotFoundError: torch, or what reads its models, is not installed.
     """
+    import torch
+    from safetensors import SafetensorError
+
     from headrace.models.ensemble import open_ensemble
+    from headrace.models.fitting import device_of
 
     if given["threads"] is not None:
-        import torch
-
         torch.set_num_threads(given["threads"])
     try:
+        torch.empty(0, device=device_of(given["device"]))
+    except (RuntimeError, AssertionError) as error:
+        raise click.ClickException(f"--device {given['device']}: there is none here; cpu always is") from error
+    try:
         found = open_ensemble(given["teacher"], given["weights"], given["device"])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise click.ClickException(f"--teacher {given['teacher']}: {error}") from error
     click.echo(f"teacher {found.id}, prompt {found.prompt}", err=True)
     return found

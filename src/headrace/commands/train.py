@@ -1,5 +1,6 @@
 """Train teachers, fit them together, distil a student."""
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from headrace.commands.training import (
 )
 from headrace.models import distill, ensemble, fitting, pretrained, student, teacher
 from headrace.models.calibration import fit_calibration, fit_ensemble
+from headrace.models.core_terms import CoreTerms
 from headrace.models.training_pairs import TrainingPairs
 
 LOW_RANK_RATE: Final = 4e-4
@@ -191,7 +193,7 @@ def student_(**given: Any) -> None:
         learned = pairs_of(given["source"], given["data"], "train")
         learned = learned if given["rows"] is None else learned.some(given["rows"])
         held = pairs_of(given["judged"] or given["source"], given["data"], "held")
-        folder = pretrained.folder_of(pretrained.MINILM, given["weights"], tell)
+        folder = run(lambda: pretrained.folder_of(pretrained.MINILM, given["weights"], tell))
         vocabulary = (folder / student.VOCABULARY).read_bytes()
         config = student.StudentConfig(given["max_tokens"], core_terms=given["core_terms"])
         kept = (0, 2, 5) if given["layers"] == "3" else None
@@ -200,7 +202,7 @@ def student_(**given: Any) -> None:
         rows = rows_for(one, vocabulary, learned.pairs, terms)
         lists = learned.lists()
         tell(f"{len(learned):,} pairs of {lists.max() + 1:,} queries to learn from")
-        course, about = _course(given), _about(given, learned)
+        course, about = _course(given), _about(given, learned, terms)
         with progress("student") as say:
             run(lambda: distill.train(one, rows, learned.targets, lists, course, given["out"], say, about))
         fitted = fit_calibration(student.predict(one, rows_for(one, vocabulary, held.pairs, terms)), held.targets)
@@ -212,9 +214,10 @@ def student_(**given: Any) -> None:
             click.echo(f"The student: {given['out']}; `headrace export {given['out']} --pairs FILE` makes a part of it")
 
 
-def _about(given: dict[str, Any], learned: TrainingPairs) -> dict[str, str | int | float]:
+def _about(given: dict[str, Any], learned: TrainingPairs, terms: CoreTerms | None) -> dict[str, str | int | float]:
     named = {name: given[name] for name in ("max_tokens", "core_terms", "more_words", "reading_steps")}
-    return {"data": learned.digest(), **named}
+    told = {} if terms is None else {"catalogue": hashlib.blake2b(terms.to_json(), digest_size=8).hexdigest()}
+    return {"data": learned.digest(), **named, **told}
 
 
 def _course(given: dict[str, Any]) -> distill.DistillCourse:
@@ -233,7 +236,7 @@ def _backbone(name: str, kind: teacher.Kind | None, weights: Path) -> tuple[str,
     """What ``transformers`` opens, and how it reads: of a package, of a folder, or of the hub."""
     package = pretrained.PACKAGES.get(name)
     if package is not None:
-        return str(pretrained.folder_of(package, weights, tell).resolve()), package.kind
+        return str(run(lambda: pretrained.folder_of(package, weights, tell)).resolve()), package.kind
     folder = Path(name)
     if folder.is_dir():
         for needed in ("config.json", "tokenizer.json"):

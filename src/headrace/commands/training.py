@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import distributed
 
 from headrace.commands.progress import ProgressLine
@@ -133,7 +134,11 @@ def _device(name: str | None) -> torch.device:
 
 @contextmanager
 def progress(label: str) -> Iterator[fitting.Say]:
-    """Says steps, the mean loss of the last hundred, and the time left; of torchrun's processes the first says it."""
+    """Says steps, the mean loss of the last hundred, and the time left; of torchrun's processes the first says it.
+
+    Raises:
+        click.ClickException: Ctrl-C.
+    """
     line = ProgressLine(label, "steps")
     last: list[int] = []
     recent: list[float] = []
@@ -147,6 +152,10 @@ def progress(label: str) -> Iterator[fitting.Say]:
 
     try:
         yield say
+    except KeyboardInterrupt as stopped:
+        raise click.ClickException(
+            "stopped: the same command goes on from its last checkpoint, if it ran for five minutes"
+        ) from stopped
     finally:
         if last and fitting.first():
             line.end(*last)
@@ -173,7 +182,7 @@ def run(work: Callable[[], Given]) -> Given:
     """What the work gives; another training's checkpoint, and models that cannot be opened, are one sentence."""
     try:
         return work()
-    except (fitting.WrongCheckpoint, OSError) as error:
+    except (fitting.WrongCheckpoint, SafetensorError, OSError) as error:
         raise click.ClickException(" ".join(str(error).split())[:500]) from error
 
 

@@ -22,6 +22,8 @@ COUNTS: Final = ("query_rate", "query_shown", "query_share", "item_rate", "item_
 """The features that stand for what shoppers did with the items, whoever asks."""
 BEATEN: Final = ("given order", "popularity", "frozen student")
 """What the served order is claimed to be better than. The query's clicks are shown, not claimed: see docs/tour.md."""
+LATER: Final = frozenset({"frozen student"})
+"""Of these only what comes after the drift is claimed: before it, a good student alone is about as good."""
 SWAPS: Final = 10
 HEADS: Final = 3
 """At least so many learned heads must have served."""
@@ -229,8 +231,9 @@ def claims(tour: Tour) -> tuple[Claim, ...]:
         Claim(f"{SWAPS} swaps, and no request failed", swaps.swaps >= SWAPS and _all_served(swaps.requests)),
     ]
     for name in BEATEN:
-        ahead = tour.quality.whole.ahead[name]
-        found.append(Claim(f"served better than {name}, interval above 0", ahead.low > 0))
+        later = tour.quality.later if name in LATER else None
+        ahead, when = (later, " after the drift") if later is not None else (tour.quality.whole, "")
+        found.append(Claim(f"served better than {name}{when}, interval above 0", ahead.ahead[name].low > 0))
     return tuple(found)
 
 

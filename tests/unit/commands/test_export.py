@@ -58,3 +58,24 @@ def test_a_teacher_that_is_not_there_is_one_sentence(tmp_path: Path, saved: Path
     assert result.exit_code == 1
     assert "holds no ensemble.json" in result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_a_folder_that_holds_no_student_is_one_sentence(tmp_path: Path, judged: Path) -> None:
+    (tmp_path / "students").mkdir()
+    given = ["export", str(tmp_path / "students"), "--pairs", str(judged), "--repository", str(tmp_path / "models")]
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == 1
+    assert "holds no student that is trained to its end" in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_a_student_or_a_teacher_that_is_torn_is_one_sentence(tmp_path: Path, saved: Path, judged: Path) -> None:
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "ensemble.json").write_text('{"members": 3}')
+    given = ["export", str(saved), "--pairs", str(judged), "--repository", str(tmp_path / "models")]
+    result = CliRunner().invoke(main, [*given, "--teacher", str(tmp_path / "teacher")])
+    assert (result.exit_code, "fit the ensemble again" in result.output) == (1, True)
+    (saved / student.WEIGHTS).write_bytes(b"torn")
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == 1
+    assert "Error: " in result.output

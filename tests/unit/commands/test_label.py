@@ -174,3 +174,10 @@ def test_flags_that_say_two_things_or_nothing_are_refused(
     result = headrace(*args)
     assert result.exit_code == 2, result.output
     assert "one of them" in result.output or "belongs to" in result.output
+
+
+def test_candidates_that_cannot_be_written_are_one_sentence(shop: Path) -> None:
+    given = (shop / "items.jsonl", shop / "queries.tsv", shop / "absent" / "pairs.jsonl", "--no-vectors")
+    result = headrace("candidates", *given)
+    assert result.exit_code == 1
+    assert "Error: [Errno 2]" in result.output

@@ -70,3 +70,11 @@ def test_a_folder_without_an_ensemble_and_weights_that_changed_are_a_sentence(fo
     assert changed.exit_code == 1
     assert "other weights" in changed.output
     assert not (folder / "labels.jsonl").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_a_sentence(folder: Path, device: str) -> None:
+    where = (str(folder / "pairs.jsonl"), str(folder / "labels.jsonl"))
+    result = CliRunner().invoke(main, ["label", "run", *where, "--teacher", str(folder / "both"), "--device", device])
+    assert result.exit_code == 1
+    assert f"Error: --device {device}: there is none here" in result.output

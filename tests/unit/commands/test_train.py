@@ -202,3 +202,37 @@ def test_a_backbone_that_is_broken_is_one_sentence(home: Path, train: Callable[.
     assert result.exit_code == 1, result.output
     assert len(result.stderr.splitlines()[-1]) < 600
     assert "Traceback" not in result.output
+
+
+def test_ctrl_c_ends_a_training_in_one_sentence(
+    tmp_path: Path, train: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting, "fit", stopped)
+    result = train("teacher", *ENCODER, out=tmp_path / "teacher")
+    assert result.exit_code == 1
+    assert "stopped: the same command goes on from its last checkpoint" in result.output
+
+
+def test_a_student_that_reads_core_terms_goes_on_with_the_same_catalogue_only(
+    tmp_path: Path, train: Callable[..., Result]
+) -> None:
+    def shelf(brand: str) -> str:
+        lines: list[dict[str, object]] = [
+            {"item_id": f"{brand}{n}", "title": f"{brand} red shoe {n} cm"} for n in range(60)
+        ]
+        return str(written(tmp_path / f"{brand}.jsonl", lines))
+
+    def learned(brand: str) -> Result:
+        told = ("--core-terms", "--catalogue", shelf(brand), "--rows", "30")
+        return train("student", *STUDENT, *told, source="labels.jsonl", out=tmp_path / "student")
+
+    first = learned("Acme")
+    assert first.exit_code == 0, first.output
+    assert (tmp_path / "student" / student.CORE_TERMS).exists()
+    other = learned("Bolt")
+    assert other.exit_code == 1, other.output
+    assert "belongs to another training (it differs in catalogue)" in other.output
+    assert learned("Acme").exit_code == 0

@@ -10,7 +10,15 @@ from headrace.models.core_terms import CoreTerms
 from headrace.models.export import Bounds, ExportedPart, Settings, export, relief
 from headrace.models.onnx_chain import Chain
 from headrace.models.pair_graph import pair_chain
-from headrace.models.pair_rows import Arrays, PairConfig, PairNeighbours, neighbour_arrays, pair_rows, tokenizer_of
+from headrace.models.pair_rows import (
+    Arrays,
+    PairConfig,
+    PairNeighbours,
+    neighbour_arrays,
+    pair_rows,
+    probabilities,
+    tokenizer_of,
+)
 from tiny_pairs import VOCABULARY, Floats, tiny_config, tiny_pair_tensors
 from tiny_student import WORDS
 
@@ -67,9 +75,11 @@ def test_int8_moves_no_logit_in_the_mean() -> None:
     arrays = pair_rows(tokenizer_of(VOCABULARY, config), [q for q, _ in PAIRS], [t for _, t in PAIRS]).arrays(range(40))
 
     def moved(files: Mapping[str, bytes]) -> float:
-        return float(np.mean(Chain(list(files), files.__getitem__, config.inputs(), "logit", "").run(arrays) - wanted))
+        logits = Chain(list(files), files.__getitem__, config.inputs(), "logit", "").run(arrays)
+        return float(np.average(logits - wanted, weights=chances * (1 - chances)))
 
     wanted = trained(config)
+    chances = probabilities(config, wanted.astype(np.float32)).astype(np.float64)
     assert abs(moved(pair_chain(tiny_pair_tensors(), config, "int8"))) > 1e-4
     assert abs(moved(exported(Settings(WIDE)).files)) < 1e-6
 
@@ -164,5 +174,6 @@ def test_pairs_without_a_model_are_refused() -> None:
     refused(
         "neighbours must be as many", config=replace(config, neighbours=True), settings=Settings(neighbours=TOLD[1:])
     )
+    refused("there is no encoder.layer.2 to keep exact", settings=Settings(WIDE, ("encoder.layer.2",)))
     broken = weights | {"classifier.bias": np.array([np.inf], np.float32)}
     refused("a weight is not finite", weights=broken)

@@ -123,3 +123,10 @@ def test_what_a_graph_reads_follows_from_the_config() -> None:
     extras = tiny_config(core_terms=True, neighbours=True)
     rows = PairRows(((2, 3, 3),), (2,), ((0, 0, 0),))
     assert set(extras.inputs()) == {*rows.arrays([0]), *neighbour_arrays(TOKENIZER, [None])}
+
+
+def test_a_served_batch_is_padded_to_whole_vectors_and_never_beyond_the_most_tokens() -> None:
+    rows = PairRows(tuple((1,) * size for size in (3, 8, 9, 30)), (1, 1, 1, 1))
+    assert [rows.width([place], 64) for place in range(4)] == [8, 8, 16, 32]
+    assert rows.width([0, 2], 64) == 16
+    assert rows.width([3], 30) == 30

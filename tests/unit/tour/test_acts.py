@@ -119,6 +119,17 @@ def test_served_worse_than_the_baselines_is_no_claim_that_holds() -> None:
     assert len(broken) == len(BEATEN)
 
 
+def test_the_frozen_student_is_claimed_to_be_beaten_after_the_drift_only() -> None:
+    fold, gains, student = Fold(), np.array([0.0, 1.0]), np.array([1.0, 2.0])
+    for number in range(60):  # first the student is right and served is not, then the other way round
+        early = number < 30
+        scores = np.array([1.0, 0.0]) if early else np.array([0.0, 1.0])
+        fold.take(ServedList(f"s{number % 9}", "lamp", ("a", "b"), scores, student if early else -student, gains, "v1"))
+    for drifts, holds in ((30, True), (0, False), (60, False)):
+        made = claims(replace(whole_tour(), quality=quality(fold, drifts)))
+        assert [claim.holds for claim in made if "frozen student" in claim.text] == [holds]
+
+
 def test_the_numbers_say_that_they_are_simulated() -> None:
     tour = whole_tour()
     found = numbers(tour, claims(tour))
