@@ -254,8 +254,8 @@ class _Trial:
     def levelled(self, tensors: Mapping[str, Floats], wanted: Floats, exact: tuple[str, ...]) -> dict[str, bytes]:
         """The int8 links, whose logits are those wanted in the mean.
 
-        Half of what int8 does to a logit, it does to all alike; the bias of the classifier takes that out. In the mean a
-        pair counts as much as its logit moves its probability, p (1 - p): what is surely irrelevant says little.
+        Half of what int8 does to a logit, it does to all alike; the bias of the classifier takes that out. In the mean
+        a pair counts as much as its logit moves its probability, p (1 - p): what is surely irrelevant says little.
         """
         links = pair_chain(tensors, self.config, "int8", exact)
         chances = pair_rows.probabilities(self.config, wanted).astype(np.float64)
