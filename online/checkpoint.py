@@ -76,6 +76,7 @@ class Checkpoint:
             self._file.executescript(_TABLES)
         found = self._fact("format")
         if found is not None and found != FORMAT:
+            self.close()
             raise BundleError(
                 f"{self.path} has format {found!r}, this version reads {FORMAT!r}: take a new --state folder"
             )

@@ -1,3 +1,5 @@
+import gc
+
 """Rounds: plans, what a record that is none does, and that a checkpoint is all there is to go on from."""
 
 from collections.abc import Callable
@@ -178,6 +180,7 @@ def test_only_so_many_rounds_are_kept_and_a_file_of_another_format_is_refused(tm
     file.close()
     with pytest.raises(BundleError, match="another format|has format"):
         Checkpoint(tmp_path)
+    gc.collect()  # Python 3.13 tells of a connection that nobody closed
 
 
 def test_a_file_held_by_a_writer_that_hangs_is_refused_with_a_sentence(tmp_path: Path) -> None:
