@@ -1,7 +1,6 @@
-import gc
-
 """Rounds: plans, what a record that is none does, and that a checkpoint is all there is to go on from."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
