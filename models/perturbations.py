@@ -56,7 +56,8 @@ _CHUNK = re.compile(
     re.IGNORECASE,
 )
 _BINDING: Final = frozenset(
-    "for with without to from of on in under over and or no not by into onto w/ w/o".split()  # noqa: SIM905
+    ("for", "with", "without", "to", "from", "of", "on", "in", "under", "over", "and", "or", "no", "not", "by")
+    + ("into", "onto", "w/", "w/o")
 )
 
 SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {

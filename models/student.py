@@ -26,10 +26,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from headrace.models import pair_rows
 from headrace.models.pair_rows import CORE_KINDS, Arrays, PairConfig, PairNeighbours, PairRows, neighbour_arrays
 
 COUNTS: Final = 3
-KIND: Final = "cross-encoder"
 CONFIG: Final = "student.json"
 WEIGHTS: Final = "model.safetensors"
 EXTRAS: Final = "extras.safetensors"
@@ -214,7 +214,7 @@ def part_config(student: Student) -> PairConfig:
     """What the part of this student says of it."""
     bert, config = student.bert.config, student.config
     return PairConfig(
-        kind=KIND,
+        kind=pair_rows.KIND,
         layers=bert.num_hidden_layers,
         heads=bert.num_attention_heads,
         dimensions=bert.hidden_size,

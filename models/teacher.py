@@ -39,7 +39,6 @@ Doubles = NDArray[np.float64]
 
 CONFIG: Final = "teacher.json"
 WEIGHTS: Final = "weights.safetensors"
-STAGE_WEIGHTS: Final = (0.2, 0.3, 0.5)
 
 
 @dataclass(frozen=True, slots=True)

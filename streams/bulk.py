@@ -28,13 +28,12 @@ from kafka.structs import OffsetAndMetadata
 from headrace import SourceChanged
 from headrace.streams.generations import Generation, check_positions, group_of
 from headrace.streams.ingestion import Ingestion, Record, pause_s
-from headrace.streams.kafka_access import clients
+from headrace.streams.kafka_access import clients, poll_ms
 from headrace.streams.topics import BOOTSTRAP_MS, check_source, source_of
 
 log = logging.getLogger(__name__)
 
 _FETCH_BYTES: Final = 4 * 1024 * 1024
-_JOIN_MS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,13 +224,8 @@ class BulkDriver:
                 self.taken += len(late)
 
     def _poll(self, wait_ms: int) -> list[Record]:
-        if self._consumer._coordinator.rejoining:
-            # kafka-python 3.0.12 forgets a join when a poll ends between its two answers (to JoinGroup, to SyncGroup):
-            # the member owns nothing then, for ever, and says nothing. So it is asked for again, and given time.
-            self._consumer._coordinator.request_rejoin()
-            wait_ms = max(wait_ms, _JOIN_MS)
         try:
-            polled = self._consumer.poll(timeout_ms=wait_ms, max_records=self._settings.batch)
+            polled = self._consumer.poll(timeout_ms=poll_ms(self._consumer, wait_ms), max_records=self._settings.batch)
         except NoOffsetForPartitionError:
             return []  # a new group: `_welcome` seeks
         except (OffsetOutOfRangeError, LogTruncationError, UnknownTopicOrPartitionError) as error:

@@ -62,6 +62,9 @@ class Access:
         return ssl.create_default_context(cafile=self.ca_file or None)
 
 
+JOIN_MS: Final = 1_000
+"""A join takes two answers of the broker; a poll that ends between them loses it."""
+
 _access = Access()
 
 
@@ -96,3 +99,15 @@ def clients(bootstrap: str) -> dict[str, Any]:
             "sasl_plain_password": _access.password,
         }
     return found
+
+
+def poll_ms(consumer: Any, wait_ms: int) -> int:
+    """How long the next poll of a member of a group may take: as asked, longer where it has to join first.
+
+    kafka-python 3.0.12 forgets a join when a poll ends between its two answers (to JoinGroup, to SyncGroup): the member
+    owns nothing then, for ever, and says nothing. So it is asked for again here, and given time.
+    """
+    if not consumer._coordinator.rejoining:
+        return wait_ms
+    consumer._coordinator.request_rejoin()
+    return max(wait_ms, JOIN_MS)

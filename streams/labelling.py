@@ -27,7 +27,7 @@ from kafka.structs import OffsetAndMetadata
 
 from headrace import SourceChanged, StoreUnavailable
 from headrace.streams.ingestion import Record, Rejected, pause_s
-from headrace.streams.kafka_access import clients
+from headrace.streams.kafka_access import clients, poll_ms
 from headrace.streams.label_log import LabelLog
 from headrace.streams.label_queue import Due, LabelQueue
 from headrace.streams.pairs import prompt_pair
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 _FETCH_BYTES: Final = 512 * 1024
 _POLL_RECORDS: Final = 1_000_000
 """All that was fetched: kafka-python never hands out the rest of what is paused half-way."""
-_JOIN_MS: Final = 1_000
 _BUSY_MS: Final = 50
 _SENDING_MS: Final = 5
 
@@ -303,12 +302,8 @@ class LabelWorker:
         self._due, self._sending, self._fresh = None, False, bool(self._assigned)
 
     def _poll(self, wait_ms: int) -> list[Record]:
-        if self._consumer._coordinator.rejoining:
-            # kafka-python 3.0.12 forgets a join when a poll ends between its two answers, see streams.bulk
-            self._consumer._coordinator.request_rejoin()
-            wait_ms = max(wait_ms, _JOIN_MS)
         try:
-            polled = self._consumer.poll(timeout_ms=wait_ms, max_records=_POLL_RECORDS)
+            polled = self._consumer.poll(timeout_ms=poll_ms(self._consumer, wait_ms), max_records=_POLL_RECORDS)
         except KafkaError as error:
             self._fail(error)
             return []

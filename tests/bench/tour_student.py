@@ -28,7 +28,8 @@ from headrace.models.calibration import calibration_error, fit_calibration, fit_
 from headrace.models.perturbations import dropped_letter, swapped_letters
 from headrace.online.pairs import PairScorer
 from headrace.streams.identity import normalise
-from headrace.tour.quality import ndcg
+from headrace.tour import texts
+from headrace.tour.flow import listed
 from headrace.tour.shop import Product, Shop, candidates, load, matches
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,6 @@ WEIGHTS = ROOT / ".headrace/weights"
 LAYERS = (0, 2, 5)
 COMMON = 1_000
 """Whole words that stay beside those of the shop: three layers and all words stay below 8 MB."""
-GAINS = np.array([0.0, 0.1, 0.4, 1.0])
 BEST, LEXICAL, OTHERS = 7, 5, 5
 """Items of a list: the teacher's best, the search's first, and others at random."""
 
@@ -187,13 +187,11 @@ def _grades(shop: Shop, texts: Sequence[str]) -> Doubles:
 def _quality(shop: Shop, scores: Doubles) -> float:
     places = {product.item_id: place for place, product in enumerate(shop.products)}
     shown = [query.text for query in shop.queries if query.held_out]
-    values = []
-    for text, row, grades in zip(shown, scores, _grades(shop, shown), strict=True):
-        found = [places[item] for item in candidates(shop, text, 24)]
-        gains = GAINS[grades[found].astype(int)]
-        if gains.max() > 0:
-            values.append(ndcg(row[found], gains))
-    return round(float(np.mean(values)), 4)
+    found = {
+        text: {item.item_id: float(row[places[item.item_id]]) for item in listed(shop, text)}
+        for text, row in zip(shown, scores, strict=True)
+    }
+    return round(texts.judged(shop, found), 4)
 
 
 def main() -> None:

@@ -116,7 +116,7 @@ def test_workers_share_the_partitions_and_one_that_is_killed_is_replaced_by_the_
     slow = ("--pause", "0.05", "--batch", "10")
     with place.worker(tmp_path / "a.log", *slow) as first, place.worker(tmp_path / "b.log", *slow) as second:
         for worker in (first, second):
-            wait_for(lambda: "labelling partitions" in worker.said(), "both have partitions")  # noqa: B023
+            wait_for(lambda: "labelling partitions" in worker.said(), "both have partitions")  # noqa: B023 - called at once
         wait_for(lambda: len(place.labelled()) > 100, "some labels")
         first.kill()
         place.send(100)

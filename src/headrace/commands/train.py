@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -206,7 +205,7 @@ def student_(**given: Any) -> None:
         with progress("student") as say:
             run(lambda: distill.train(one, rows, learned.targets, lists, course, given["out"], say, about))
         fitted = fit_calibration(student.predict(one, rows_for(one, vocabulary, held.pairs, terms)), held.targets)
-        one.config = replace(one.config, slope=fitted.slope, level=fitted.level)
+        student.calibrated(one, fitted.slope, fitted.level)
         if fitting.first():
             student.save(one, vocabulary, given["out"])
             if terms is not None:

@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 from headrace.commands.main import main
 from headrace.models import ensemble, teacher
 from headrace.models.calibration import Ensemble as Weights

@@ -156,7 +156,8 @@ def test_a_bert_that_reads_masks_otherwise_is_refused() -> None:
 
 
 def test_with_its_extras_off_it_loads_as_a_cross_encoder_and_scores_alike(tmp_path: Path) -> None:
-    sentence_transformers = pytest.importorskip("sentence_transformers")
+    import sentence_transformers  # takes seconds, and one test needs it
+
     one = tiny_student()
     student.save(one, VOCABULARY, tmp_path)
     there = sentence_transformers.CrossEncoder(str(tmp_path), device="cpu")
