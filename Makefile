@@ -53,8 +53,13 @@ check: train ## ruff, mypy --strict, the directions of imports
 
 test: export MPLCONFIGDIR := $(CURDIR)/$(DATA_HOME)/matplotlib
 
-test: train parts check ## everything: sets up .venv, builds parts, checks, tests with real servers; what .ci/run runs
-	$(BIN)/pytest
+# The checks run beside the tests, which mostly wait for servers; what they find is shown at the end, as a whole.
+test: train parts ## everything: sets up .venv, builds parts, checks, tests with real servers; what .ci/run runs
+	@$(MAKE) --no-print-directory check > $(DATA_HOME)/tmp/check.log 2>&1 & checking=$$!; \
+	$(BIN)/pytest; tested=$$?; \
+	wait $$checking; checked=$$?; \
+	[ $$checked = 0 ] || cat $(DATA_HOME)/tmp/check.log; \
+	exit $$((tested ? tested : checked))
 
 # A benchmark is a file of tests/bench that can be run; each takes --json FILE.
 bench: train parts ## speed against bare loops on this machine; numbers go to .headrace/bench/*.json too

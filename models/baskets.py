@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.models.leak_guard import OPEN, Guard
 from headrace.models.prompts import NEIGHBOURS, Pair
 
 Ints = NDArray[np.int64]
@@ -138,23 +139,6 @@ class Period:
 
     first: int
     end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """What training rows are not shown, so that a model does not learn "is a neighbour" alone.
-
-    Attributes:
-        self_edge: share of rows without the edge of the pair itself, on either side.
-        all_edges: share of rows without any neighbour.
-    """
-
-    self_edge: float = 0.5
-    all_edges: float = 0.3
-
-
-OPEN: Final = Guard(0.0, 0.0)
-"""As served: nothing is kept back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,13 @@ def export(
     stepped = trial.logits(served, BATCH)
     _hold(reference_logits, exact, settings.bounds.graph, pairs, _GRAPH)
     chances, steps = pair_rows.probabilities(config, exact), pair_rows.probabilities(config, stepped)
-    _hold(chances, steps, settings.bounds.int8, pairs, _INT8)
+    try:
+        _hold(chances, steps, settings.bounds.int8, pairs, _INT8)
+    except BundleMismatch as refused:
+        harms = relief(tensors, config, vocabulary, pairs[:_RELIEF_PAIRS])
+        left = [name for name, _ in harms if not f"{name}.".startswith(tuple(f"{one}." for one in settings.exact))]
+        flags = " ".join(f"--exact {name}" for name in left[:_RELIEVED])
+        raise BundleMismatch(f"{refused}: keep the worst in float32 ({flags}), or train on") from refused
     alone = trial.logits(served, 1)
     _hold(stepped, alone, settings.bounds.alone, pairs, _ALONE)
     measured = Measured(
@@ -148,10 +154,10 @@ _GRAPH: Final = (
     "the graph differs from the trained model by {found:.2g} in the logit of {pair} (allowed: {bound:g}): "
     "check that weights, vocabulary and config are of one model, and its logits of these pairs, in float32, no dropout"
 )
-_INT8: Final = (
-    "int8 differs from float32 by {found:.2g} in the probability of {pair} (allowed: {bound:g}): keep linear maps "
-    "in fp32, e.g. `--exact encoder.layer.0` (models.export.relief says which), or train on"
-)
+_INT8: Final = "int8 differs from float32 by {found:.2g} in the probability of {pair} (allowed: {bound:g})"
+_RELIEF_PAIRS: Final = 64
+_RELIEVED: Final = 3
+"""So many of the linear maps that int8 harms most are named when it does too much."""
 _ALONE: Final = (
     "the logit of {pair} alone differs from that among others by {found:.2g} (allowed: {bound:g}): "
     "this onnxruntime does not keep rows apart, use a version of docs/dependencies.md"

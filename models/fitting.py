@@ -1,8 +1,8 @@
 """A training loop that can be killed at any step and goes on to the same weights.
 
 What a step does is a function of the seed and the step's number alone: which rows it takes is planned before, dropout
-is seeded by it. A checkpoint holds the weights that learn, the optimiser's state and the number of steps done; it is
-written aside and renamed.
+is seeded by it. A checkpoint holds the weights that learn, the optimiser's state (until the last step) and the number
+of steps done; it is written aside and renamed.
 
 Several processes that torchrun started divide each batch. Their gradients are added up, so they stay the same; the
 first writes, and all go on from what it wrote: their folder must be one folder.
@@ -106,7 +106,8 @@ def fit(
         course: how.
         loss_of: this process's share of the loss of step n (shares are added up); rows come from a plan made before.
         folder: keeps the checkpoint.
-        say: is told steps done, steps in all, and the loss, after each step.
+        say: is told steps done, steps in all, and the loss, after each step; where it raises KeyboardInterrupt, a
+            checkpoint is written first.
         about: what this training is; a checkpoint of another one is refused.
         save_s: seconds between checkpoints; None: ``SAVE_S``.
 
@@ -131,8 +132,13 @@ def fit(
         nn.utils.clip_grad_norm_(learning(model), course.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        say(step + 1, course.steps, float(loss.detach()))
-        if first() and (time.monotonic() - saved_s >= pause_s or step + 1 == course.steps):
+        try:
+            say(step + 1, course.steps, float(loss.detach()))
+            due = time.monotonic() - saved_s >= pause_s or step + 1 == course.steps
+        except KeyboardInterrupt:
+            _keep(folder, model, optimiser, step + 1, named)
+            raise
+        if due:
             _keep(folder, model, optimiser, step + 1, named)
             saved_s = time.monotonic()
 
@@ -236,14 +242,19 @@ def _restore(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, n
             f"{path} belongs to another training (it differs in {', '.join(other)}): name another folder, or remove it"
         )
     take(model, state["weights"])
-    optimiser.load_state_dict(state["optimiser"])
+    if state["optimiser"]:
+        optimiser.load_state_dict(state["optimiser"])
     return int(state["step"])
 
 
 def _keep(
     folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, step: int, named: Mapping[str, Any]
 ) -> None:
-    state = {"about": dict(named), "step": step, "weights": learned(model), "optimiser": optimiser.state_dict()}
+    if not first():
+        return
+    # After the last step nobody goes on: two thirds of the file would be the optimiser's.
+    moments = optimiser.state_dict() if step < named["steps"] else {}
+    state = {"about": dict(named), "step": step, "weights": learned(model), "optimiser": moments}
     with aside(folder / STATE) as path:
         torch.save(state, path)
 

@@ -9,19 +9,18 @@ they hold the same pairs in the same order.
 
 import gzip
 import math
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
 
 from headrace.models import folders
 from headrace.models.evaluation import Judged
+from headrace.models.json_lines import numbered_lines
 
-LINE_BYTES: Final = 1 << 20
 ROWS: Final = 2_000_000
 
 
@@ -74,7 +73,7 @@ def write(path: Path, judged: Judged) -> None:
 def _read(path: Path) -> Judged:
     rows: list[_Row] = []
     decode = msgspec.json.Decoder(_Row).decode
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path, BadPairs, ROWS):
         try:
             row = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -90,25 +89,6 @@ def _read(path: Path) -> Judged:
         {name: np.array([row.scores[name] for row in rows], dtype=np.float64) for name in names},
         np.array([row.exposures for row in rows], dtype=np.float64) if given else None,
     )
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    with path.open("rb") as raw:
-        file = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-        yield from _bounded(file, path)
-
-
-def _bounded(file: gzip.GzipFile | BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    try:
-        while line := file.readline(LINE_BYTES + 1):
-            number += 1
-            if len(line) > LINE_BYTES or number > ROWS:
-                raise BadPairs(f"{path}, line {number}: more than {LINE_BYTES:,} bytes a line or {ROWS:,} lines")
-            if line.strip():
-                yield number, line
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise BadPairs(f"{path} is damaged behind line {number}: {error}") from error
 
 
 def _check(row: _Row, first: _Row, where: str) -> None:

@@ -176,13 +176,3 @@ def log_loss(probabilities: NDArray[np.floating], clicked: NDArray[np.bool_]) ->
     """Mean logistic loss of probabilities [N] that were served, in nats."""
     held = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
     return float(-np.mean(np.where(clicked, np.log(held), np.log1p(-held))))
-
-
-def calibration_error(probabilities: NDArray[np.floating], clicked: NDArray[np.bool_], bins: int = 10) -> float:
-    """Expected calibration error over bins of equal count: mean |clicked share - mean probability|."""
-    order = np.argsort(probabilities, kind="stable")
-    total = 0.0
-    for part in np.array_split(order, bins):
-        if len(part):
-            total += abs(float(clicked[part].mean()) - float(probabilities[part].mean())) * len(part)
-    return total / max(len(order), 1)

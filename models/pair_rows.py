@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from headrace.models.core_terms import KINDS, CoreTerms
+from headrace.models.prompts import Pair
 from headrace.models.wordpiece import readable, wordpiece
 
 Ints = NDArray[np.int64]
@@ -160,6 +161,21 @@ def _kinds(core_terms: CoreTerms, pair: tuple[str, str], row: Encoding) -> tuple
         for place, kind in zip(places, said, strict=True):
             kinds[place] = kind
     return tuple(kinds)
+
+
+def told(pair: Pair, exposures: float = 0.0) -> PairNeighbours | None:
+    """The neighbours that a pair names, those of a side with equal weights; None where it names none.
+
+    A Wilson weight of each would say more, but a pair has texts alone, the strongest first.
+
+    Args:
+        pair: with its neighbours.
+        exposures: E; 0 where nobody says it. A gate that was taught with 0 alone does not hear another number.
+    """
+    if pair == pair.alone():
+        return None
+    query, item = (tuple((text, 1.0) for text in side) for side in (pair.query_neighbours, pair.item_neighbours))
+    return PairNeighbours(query, item, exposures)
 
 
 def neighbour_arrays(vocabulary: Tokenizer, given: Sequence[PairNeighbours | None]) -> Arrays:

@@ -51,6 +51,7 @@ class StudentConfig:
         neighbours: whether it has that extra.
         slope: makes a calibrated probability of a logit: sigmoid(slope * logit + level).
         level: with it.
+        teachers: the names of those that it learned from; none where people graded.
     """
 
     max_tokens: int = 64
@@ -58,6 +59,7 @@ class StudentConfig:
     neighbours: bool = False
     slope: float = 1.0
     level: float = 0.0
+    teachers: tuple[str, ...] = ()
 
 
 class NeighbourGate(nn.Module):
@@ -70,6 +72,8 @@ class NeighbourGate(nn.Module):
         self.gate = nn.Linear(1 + COUNTS, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
+        # What no training pair ever told, e.g. exposures, is not listened to by chance.
+        nn.init.zeros_(self.gate.weight)
 
     def forward(self, score: Tensor, first: Tensor, given: Batch, table: Tensor) -> Tensor:
         """What is added to the scores [B] of pairs with first states [B, D]; ``table`` is the words' [V, D]."""
@@ -260,7 +264,8 @@ def load(folder: Path) -> tuple[Student, bytes]:
         FileNotFoundError: nothing was saved there.
         RuntimeError: its weights are of another model.
     """
-    config = StudentConfig(**json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config = StudentConfig(**{**said, "teachers": tuple(said.get("teachers", ()))})
     bert = BertConfig.from_pretrained(folder, attn_implementation="sdpa")
     student = Student(config, BertModel(bert))  # type: ignore[no-untyped-call]
     student.load_state_dict(load_file(folder / WEIGHTS) | load_file(folder / EXTRAS))

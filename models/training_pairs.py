@@ -3,25 +3,25 @@
     {"query": "angle bracket", "title": "12-Gauge Angle", "label": 0.83, "details": "galvanised steel"}
 
 ``label``, 0 (irrelevant) to 1, is a person's grade mapped to that range; a file of a teacher's labels has
-``probability`` in its place. What else there may be, ``details``, ``terms``, ``query_neighbours``, ``item_neighbours``,
-only teachers read. Other fields are ignored.
+``probability`` in its place, and ``teacher`` names whose. What else there may be only teachers read, ``details`` and
+``terms``; or teachers and students that are told to, ``query_neighbours`` and ``item_neighbours``. Other fields are
+ignored.
 
 Who learns and who is measured is told apart by query, never by row: ``side_of`` says which side a query is on, from its
 text alone.
 """
 
-import gzip
 import hashlib
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final, Literal, cast
+from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.models.json_lines import numbered_lines
 from headrace.models.prompts import Pair
 
 Side = Literal["train", "held", "test"]
@@ -29,7 +29,6 @@ Doubles = NDArray[np.float64]
 
 _SALT: Final = b"homedepot"
 """Any word would do, but another one is another split: every number that was measured belongs to this one."""
-LINE_BYTES: Final = 1 << 20
 ROWS: Final = 20_000_000
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -43,6 +42,7 @@ class _Row(msgspec.Struct, frozen=True):
     title: str
     label: _Share | None = None
     probability: _Share | None = None
+    teacher: str = ""
     details: str = ""
     terms: str = ""
     query_neighbours: tuple[str, ...] = ()
@@ -55,10 +55,12 @@ class TrainingPairs:
 
     Attributes:
         pairs: [N], as a teacher reads them. targets: float64 [N], 0 to 1.
+        teachers: whose probabilities the targets are, as the file says, in the order of their names.
     """
 
     pairs: tuple[Pair, ...]
     targets: Doubles
+    teachers: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -66,7 +68,7 @@ class TrainingPairs:
     def at(self, places: Sequence[int] | NDArray[np.int64]) -> "TrainingPairs":
         """The pairs at some places."""
         chosen = np.asarray(places, dtype=np.int64)
-        return TrainingPairs(tuple(self.pairs[place] for place in chosen), self.targets[chosen])
+        return replace(self, pairs=tuple(self.pairs[place] for place in chosen), targets=self.targets[chosen])
 
     def some(self, rows: int, seed: int = 0) -> "TrainingPairs":
         """At least ``rows`` pairs of whole queries, drawn at random, in their order; all where there are fewer."""
@@ -116,7 +118,8 @@ def read(path: Path) -> TrainingPairs:
     decode = msgspec.json.Decoder(_Row).decode
     pairs: list[Pair] = []
     targets: list[float] = []
-    for number, line in _lines(path):
+    teachers: set[str] = set()
+    for number, line in numbered_lines(path, BadTrainingPairs, ROWS):
         try:
             row = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -126,23 +129,7 @@ def read(path: Path) -> TrainingPairs:
             raise BadTrainingPairs(f"{path}, line {number}: neither `label` nor `probability`, 0 to 1")
         pairs.append(Pair(row.query, row.title, row.details, row.terms, row.query_neighbours, row.item_neighbours))
         targets.append(target)
+        teachers.add(row.teacher if row.label is None else "")
     if not pairs:
         raise BadTrainingPairs(f"{path} holds no pairs")
-    return TrainingPairs(tuple(pairs), np.array(targets))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    with cast("BinaryIO", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb") as file:
-        for number in range(1, ROWS + 2):
-            try:
-                line = file.readline(LINE_BYTES + 1)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise BadTrainingPairs(f"{path} cannot be unpacked: {error}") from error
-            if not line:
-                return
-            if number > ROWS:
-                raise BadTrainingPairs(f"{path} has more than {ROWS:,} lines")
-            if len(line) > LINE_BYTES:
-                raise BadTrainingPairs(f"{path}, line {number}: longer than {LINE_BYTES:,} bytes")
-            if line.strip():
-                yield number, line
+    return TrainingPairs(tuple(pairs), np.array(targets), tuple(sorted(teachers - {""})))

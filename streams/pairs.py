@@ -58,7 +58,7 @@ class UnlabelledPair(msgspec.Struct, frozen=True, omit_defaults=True):
     origin: _Id = ""
 
 
-class LabelledPair(msgspec.Struct, frozen=True):
+class LabelledPair(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a teacher said of a pair; the value of a record of ``search.pairs.labelled.v1``.
 
     Attributes:
@@ -71,6 +71,8 @@ class LabelledPair(msgspec.Struct, frozen=True):
         teacher: names the teacher: the digest of its weights.
         prompt: hash of the wording it was asked with.
         at_ms: when it was asked.
+        query_neighbours: of the pair; a student that learns from the label may read them.
+        item_neighbours: likewise.
     """
 
     pair_id: _Id
@@ -82,6 +84,8 @@ class LabelledPair(msgspec.Struct, frozen=True):
     teacher: _Id
     prompt: _Id
     at_ms: int
+    query_neighbours: _Lines = ()
+    item_neighbours: _Lines = ()
 
 
 class LabelName(msgspec.Struct, frozen=True, gc=False):

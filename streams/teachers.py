@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.models.prompts import Pair
+from headrace.models.prompts import NEIGHBOURS, Pair
 from headrace.streams.pairs import LabelledPair, UnlabelledPair
 
 
@@ -26,8 +26,18 @@ class Teacher(Protocol):
 
 
 def label_of(pair: UnlabelledPair, logit: float, teacher: Teacher, now_ms: int) -> LabelledPair:
-    """The label that a teacher's logit, a finite number, makes of a pair."""
+    """The label that a teacher's logit, a finite number, makes of a pair; it keeps the neighbours that are read."""
     probability = float(1 / (1 + np.exp(-np.clip(logit, -500, 500))))
     return LabelledPair(
-        pair.pair_id, pair.query, pair.item_id, pair.title, probability, logit, teacher.id, teacher.prompt, now_ms
+        pair.pair_id,
+        pair.query,
+        pair.item_id,
+        pair.title,
+        probability,
+        logit,
+        teacher.id,
+        teacher.prompt,
+        now_ms,
+        pair.query_neighbours[:NEIGHBOURS],
+        pair.item_neighbours[:NEIGHBOURS],
     )

@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,19 +26,18 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from headrace.models import aggregation, fitting, prompts, row_statistics, teacher
+from headrace.models import aggregation, fitting, prompts, teacher
 from headrace.models.aggregation import Aggregation
-from headrace.models.intervals import Estimate, Resampling, mean_of
 from headrace.models.prompts import Pair
 from headrace.models.teacher import Reader, Teacher, TeacherConfig, TeacherCourse
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 from prorbp_baselines import COSINE, READ, baselines
+from prorbp_report import by_cut, saying, show
 from prorbp_tasks import Row, Sizes, Task, online_retail_task, tour_task
 
 ROOT: Final = Path(__file__).parents[2]
 ARMS: Final = ("none", "one-shot", "progressive", "query", "item")
-CUTS: Final = ("tail", "torso", "head", "without neighbours", "with neighbours", "all")
 CHUNK: Final = 256
 """Rows that are scored before they are kept."""
 Doubles = NDArray[np.float64]
@@ -109,7 +107,7 @@ def arm_scores(
         course = TeacherCourse(settings.learning_rate, settings.batch, settings.epochs, seed)
         targets = np.array([row.target for row in task.train])
         rows = tokens_of(reader, task.train, arm)
-        teacher.train(model, rows, targets, course, folder, _say(f"{arm}, seed {seed}"), {"arm": arm})
+        teacher.train(model, rows, targets, course, folder, saying(f"{arm}, seed {seed}"), {"arm": arm})
     model = teacher.load(folder, out)
     held, test = (
         _kept(model, tokens_of(reader, rows, arm), folder, name)
@@ -129,21 +127,6 @@ def _kept(model: Teacher, rows: list[teacher.Row], folder: Path, name: str) -> D
         read = np.load(path)
         found[begin : begin + len(read), : read.shape[1]] = read
     return found
-
-
-def _say(name: str) -> Any:
-    began_s, first, losses = time.monotonic(), [-1], []
-
-    def say(done: int, steps: int, loss: float) -> None:
-        first[0] = done - 1 if first[0] < 0 else first[0]
-        losses.append(loss)
-        if done % 10 == 0 or done == steps:
-            left_s = (time.monotonic() - began_s) / (done - first[0]) * (steps - done)
-            print(
-                f"{name}: step {done} of {steps}, loss {np.mean(losses[-20:]):.4f}, {left_s / 60:.0f} min", flush=True
-            )
-
-    return say
 
 
 def one_score(task: Task, arm: str, held: Doubles, test: Doubles) -> tuple[dict[str, Doubles], Aggregation | None]:
@@ -175,37 +158,7 @@ def report(task: Task, scores: dict[int, Scores], beside: dict[str, Doubles]) ->
                 named.setdefault(name, []).append(values)
             if how is not None:
                 fitted[f"{arm}, seed {seed}"] = asdict(how)
-    found: dict[str, Any] = {"aggregation": fitted, "seeds": sorted(scores)}
-    for name, rows in cuts(task.test):
-        found[name] = _numbers([task.test[row] for row in rows], {one: [v[rows] for v in named[one]] for one in named})
-    return found
-
-
-def _numbers(rows: list[Row], named: dict[str, list[Doubles]]) -> dict[str, Any]:
-    positive = np.array([row.positive for row in rows], dtype=np.bool_)
-    draws = Resampling([row.group for row in rows], resamples=2_000)
-    values = {
-        name: mean_of([draws.estimate(row_statistics.auc(one, positive)) for one in seeds])
-        for name, seeds in named.items()
-    }
-    for ours, theirs in _DIFFERENCES:
-        if ours in values and theirs in values:
-            values[f"{ours} - {theirs}"] = values[ours] - values[theirs]
-    return {"rows": len(rows), "queries": draws.groups, **{name: _plain(one) for name, one in values.items()}}
-
-
-def _plain(one: Estimate) -> dict[str, float]:
-    return {"auc": one.value, "low": one.low, "high": one.high}
-
-
-def cuts(rows: list[Row]) -> list[tuple[str, NDArray[np.int64]]]:
-    """Parts of the test rows by name: thirds by E (equal values stay together), with and without neighbours, all."""
-    exposures = np.array([row.exposures for row in rows])
-    bare = np.array([row.pair == row.pair.alone() for row in rows])
-    low, high = np.quantile(exposures, [1 / 3, 2 / 3])
-    torso = (exposures > low) & (exposures <= high)
-    parts = (exposures <= low, torso, exposures > high, bare, ~bare, exposures >= 0)
-    return [(name, np.flatnonzero(part)) for name, part in zip(CUTS, parts, strict=True) if part.any()]
+    return {"aggregation": fitted, "seeds": sorted(scores), **by_cut(task.test, named, _DIFFERENCES)}
 
 
 _DIFFERENCES: Final = (
@@ -240,7 +193,7 @@ def main() -> None:
         numbers = {"settings": asdict(settings), "simulated": flags.part == "tour", **report(task, scores, beside)}
         if flags.json:
             flags.json.write_text(json.dumps(numbers, indent=2) + "\n")
-        _print(numbers)
+        show(numbers)
 
     if not flags.arms:
         tell()
@@ -248,13 +201,6 @@ def main() -> None:
         for arm in flags.arms:
             scores.setdefault(seed, {})[arm] = arm_scores(task, arm, seed, settings, backbone, flags.out)
             tell()
-
-
-def _print(numbers: dict[str, Any]) -> None:
-    for cut in CUTS:
-        for name, one in numbers.get(cut, {}).items():
-            if isinstance(one, dict):
-                print(f"{cut:20} {name:50} {one['auc']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]", flush=True)
 
 
 def _flags() -> argparse.Namespace:

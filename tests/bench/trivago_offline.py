@@ -22,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.models.baselines import NAMES, Baselines
+from headrace.models.calibration import calibration_error
 from headrace.models.feature_names import FEATURES, INDEX
 from headrace.models.features import matrix
 from headrace.models.head import CROSSES, Head, Learner, Settings
-from headrace.models.metrics import bootstrap, calibration_error, log_loss, paired_bootstrap, reciprocal_rank
+from headrace.models.metrics import bootstrap, log_loss, paired_bootstrap, reciprocal_rank
 from headrace.models.trivago import ClickedOut, Searched, Step, read, steps
 from headrace.streams.identity import DAY_MS
 

@@ -21,6 +21,7 @@ from headrace.commands.main import main
 from headrace.commands.recipes import made, redis_settings
 from headrace.local.valkey import LocalValkey
 from headrace.models.prompts import Pair
+from headrace.models.training_pairs import read
 from headrace.online.catalogue import student_text
 from headrace.streams.demand import most_shown
 from headrace.streams.dump import EdgeFact
@@ -194,6 +195,9 @@ def test_the_cache_is_filled_with_the_teachers_scores_of_what_shoppers_see(
     few = headrace("cache", *flags, "--most", 2, "--fresh-hours", 0).output
     assert "1 of the 2 most shown pairs have no text" in few
     assert "1 scores of teacher hash kept" in few
+    none = CliRunner().invoke(main, ["label", "cache", *map(str, flags), "--most", "1"])
+    assert none.exit_code == 1
+    assert f"no pair that was shown within the window has its texts in {topic}: consume searches" in none.output
 
 
 @pytest.mark.parametrize("broker", ["embedded"], indirect=True)
@@ -228,3 +232,11 @@ def test_pairs_of_a_file_are_cached_and_neighbours_are_told_where_asked_for(
     assert teacher.asked[1:] == [
         Pair("red shoe", "Red shoe", query_neighbours=("Red shoe",), item_neighbours=("red shoe",))
     ]
+
+    headrace(
+        "candidates", tmp_path / "items.jsonl", tmp_path / "queries.txt", pairs, "--no-vectors", "--neighbours", *where
+    )
+    headrace("run", pairs, tmp_path / "labels.jsonl", "--teacher", tmp_path)
+    assert teacher.asked[2:] == teacher.asked[1:2]
+    headrace("collect", tmp_path / "training.jsonl", "--labels", tmp_path / "labels.jsonl", "--least-spread", 0)
+    assert read(tmp_path / "training.jsonl").pairs == tuple(teacher.asked[2:])

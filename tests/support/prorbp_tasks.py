@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.models import baskets, online_retail
-from headrace.models.baskets import EdgeRule, Guard, Period, wilson_lower
+from headrace.models.baskets import EdgeRule, Period, wilson_lower
+from headrace.models.leak_guard import Guard, guarded
 from headrace.models.prompts import Pair
 from headrace.tour.flow import LISTED, SHOWN
 from headrace.tour.shop import Judged, Shop, candidates, load
@@ -123,7 +124,7 @@ def tour_task(sizes: Sizes, searches: int = ClickModel().searches) -> Task:
     held = learned[_HELD_EVERY - 1 :: _HELD_EVERY]
     random = np.random.default_rng(sizes.seed)
     train = [
-        _guarded(row, random, Guard())
+        replace(row, pair=guarded(row.pair, random, Guard()))
         for query in learned
         if query not in held
         for row in _tour_rows(shop, query, edges[False], rule, sizes)
@@ -186,16 +187,3 @@ def _neighbours(edges: Sequence[tuple[str, str]], clicks: Clicks, rule: EdgeRule
         return []
     bounds = wilson_lower(np.array([one[2] for one in kept]), np.array([one[1] for one in kept]))
     return [kept[place][0] for place in np.argsort(-bounds, kind="stable")]
-
-
-def _guarded(row: Row, random: np.random.Generator, guard: Guard) -> Row:
-    """A training row without what ``guard`` keeps back; the row's own edge goes from both sides together."""
-    hidden, torn = random.random() < guard.all_edges, random.random() < guard.self_edge
-    pair = row.pair
-    if torn:
-        pair = replace(
-            pair,
-            query_neighbours=tuple(one for one in pair.query_neighbours if one != pair.title),
-            item_neighbours=tuple(one for one in pair.item_neighbours if one != pair.query),
-        )
-    return replace(row, pair=pair.alone() if hidden else pair)

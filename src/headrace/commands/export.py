@@ -1,5 +1,6 @@
 """Make a part of a trained student: ONNX, int8 by rows, refused unless it scores as the student does."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from headrace.commands.training import pairs_flag, pairs_of, rows_for, run, toge
 from headrace.models import core_terms, ensemble, export, student
 from headrace.models.bundle import newest_epoch, publish, write_part
 from headrace.models.core_terms import CoreTerms
+from headrace.models.pair_rows import PairNeighbours, told
+from headrace.models.prompts import Pair
 
 PAIRS = 1000
 
@@ -46,7 +49,7 @@ def command(**given: Any) -> None:
     """Make a part of a trained STUDENT: ONNX, int8 by rows, refused unless it scores as the student does.
 
     Compared on real pairs that it did not learn from: the graph with torch, int8 with float32, a row alone with itself
-    among others.
+    among others; with the neighbours that these pairs have, where it reads them.
 
     Example:
       headrace export students/first --pairs judged.jsonl --publish
@@ -63,12 +66,12 @@ def command(**given: Any) -> None:
         held = pairs_of(given["source"], given["data"], "held")
         held = held.at(np.arange(min(PAIRS, len(held))))
         terms = run(lambda: core_terms_of(given["folder"], one))
+        neighbours = _neighbours_of(given["source"], held.pairs) if one.config.neighbours else ()
         logits = student.predict(one, rows_for(one, vocabulary, held.pairs, terms))
         remarks: dict[str, object] = {"source": f"distilled from {given['teacher'] or 'labels'}"}
         if given["teacher"] is not None:
-            error = _manifest(given["teacher"]).calibration_error
-            remarks |= {"teacher": ensemble.name_of(given["teacher"]), "calibration_error": error}
-        settings = export.Settings(exact=given["exact"], core_terms=terms, remarks=remarks)
+            remarks |= _said_of(given["teacher"], one.config.teachers)
+        settings = export.Settings(exact=given["exact"], neighbours=neighbours, core_terms=terms, remarks=remarks)
         pairs = [(pair.query, pair.title) for pair in held.pairs]
         config = student.part_config(one)
         made = export.export(student.arrays_of(one), config, vocabulary, pairs, logits, settings)
@@ -85,11 +88,38 @@ def command(**given: Any) -> None:
         click.echo(f"The champion: {version}")
 
 
-def _manifest(folder: Path) -> ensemble.Manifest:
+def _said_of(folder: Path, learned_from: Sequence[str]) -> dict[str, object]:
+    """What the part says of the teacher whose cached scores may stand beside its own.
+
+    Raises:
+        click.ClickException: it cannot be read, or the student learned from others.
+    """
     try:
-        return ensemble.read(folder)
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"--teacher {folder}: {error}") from error
+        error = ensemble.read(folder).calibration_error
+    except (OSError, ValueError) as fault:
+        raise click.ClickException(f"--teacher {folder}: {fault}") from fault
+    name = ensemble.name_of(folder)
+    if learned_from and name not in learned_from:
+        raise click.ClickException(
+            f"--teacher {folder} is {name}, but this student learned from {', '.join(learned_from)}: name that one,"
+            " or label its pairs with this one and train it again"
+        )
+    return {"teacher": name, "calibration_error": error}
+
+
+def _neighbours_of(source: str, pairs: Sequence[Pair]) -> list[PairNeighbours | None]:
+    """What the student reads beside the pairs that it is compared on.
+
+    Raises:
+        click.ClickException: none of them has any.
+    """
+    found = [told(pair) for pair in pairs]
+    if not any(found):
+        raise click.ClickException(
+            f"this student reads neighbours, but none of the {len(pairs):,} pairs of {source} that it is compared on"
+            " has `query_neighbours` or `item_neighbours`: name a file whose pairs have them"
+        )
+    return found
 
 
 def core_terms_of(folder: Path, one: student.Student) -> CoreTerms | None:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from headrace.commands.inspect import generation_flag, opening
 from headrace.commands.label_cache import catalogue_items, file_pairs, fill, shown_pairs, stale, with_neighbours
 from headrace.commands.label_candidates import Tally, candidate_pairs
 from headrace.commands.label_collection import collected, write_lines
+from headrace.commands.label_neighbours import Behaviour
 from headrace.commands.label_teachers import open_teacher, teacher_flags
 from headrace.commands.label_topics import Place, send_pairs, topic_labels, work
 from headrace.commands.options import bootstrap_servers, namespace, redis_url, repository, show_configuration
@@ -89,6 +90,15 @@ def command() -> None:
     "--part", default="", metavar="DIGEST", help="That student.  [default: the champion's, else any that fits]"
 )
 @click.option("--threads", type=click.IntRange(1, 256), default=2, help="Batches of texts encoded at a time.")
+@click.option(
+    "--neighbours/--no-neighbours",
+    default=False,
+    help="Pairs carry the behaviour neighbours that the state in Redis knows now: for teachers and students that read"
+    " them.",
+)
+@redis_url
+@namespace
+@generation_flag
 @repository
 @bootstrap_servers
 @_pairs_topic
@@ -107,14 +117,19 @@ def candidates(catalogue: Path, queries: Path, out: Path | None, **given: Any) -
     if (out is None) != given["to_topic"]:
         raise click.UsageError("give OUT, a file, or --to-topic, one of them")
     tally = Tally()
-    pairs = candidate_pairs(catalogue, queries, tally, given)
-    if out is None:
-        send_pairs(_place(given), pairs)
-    else:
-        try:
-            write_lines(out, map(encode, pairs))
-        except OSError as error:
-            raise click.ClickException(str(error)) from error
+    with ExitStack() as held:
+        behaviour = None
+        if given["neighbours"]:
+            there = held.enter_context(opening(given["redis_url"], given["namespace"], given["generation"]))
+            behaviour = Behaviour(there, time.time_ns() // 1_000_000 // DAY_MS)
+        pairs = candidate_pairs(catalogue, queries, tally, given, behaviour)
+        if out is None:
+            send_pairs(_place(given), pairs)
+        else:
+            try:
+                write_lines(out, map(encode, pairs))
+            except OSError as error:
+                raise click.ClickException(str(error)) from error
     click.echo(
         f"{tally.pairs:,} pairs of {tally.queries:,} queries: {out if out is not None else given['pairs_topic']}"
     )
@@ -164,6 +179,8 @@ def run(pairs: Path | None, labels: Path | None, **given: Any) -> None:
     for number, fault in found.faults:
         click.echo(f"{pairs.name}, line {number}: {fault}", err=True)
     click.echo(_said(found.labelled, found.passed, found.rejected))
+    if not (found.labelled or found.passed):
+        raise click.ClickException(f"{pairs} holds no pair: `headrace label candidates` makes some.")
 
 
 def _said(labelled: int, passed: int, rejected: int) -> str:
@@ -248,6 +265,11 @@ def cache(file: Path | None, **given: Any) -> None:
         due = stale(there.wire, keys, pairs, part_name(teacher.id), oldest_ms)
         if given["neighbours"]:
             due = with_neighbours(there, due, items, day)
+    if not pairs:
+        raise click.ClickException(
+            f"no pair that was shown within the window has its texts in {given['items_topic']}: consume searches first"
+            " (`headrace consume`), or name a file with --pairs."
+        )
     click.echo(f"{len(pairs):,} pairs, {len(pairs) - len(due):,} of them fresh", err=True)
     line = ProgressLine("teacher's scores", "pairs")
     with closing(ScoreCache(given["redis_url"], given["namespace"])) as scores:

@@ -11,16 +11,16 @@ import numpy as np
 
 from headrace import BadEvent
 from headrace.commands.inspect import Opened
+from headrace.commands.label_neighbours import Behaviour
 from headrace.models.prompts import Pair
 from headrace.online.catalogue import student_text
 from headrace.streams.demand import most_shown
 from headrace.streams.events import EventLimits, ItemChanged, decode_item
 from headrace.streams.identity import normalise, query_hash
-from headrace.streams.inspection import item_facts, query_facts, texts_of
+from headrace.streams.inspection import texts_of
 from headrace.streams.keys import Keys
 from headrace.streams.label_files import pairs_of
 from headrace.streams.log_extent import log_extent
-from headrace.streams.neighbours import NeighbourRule
 from headrace.streams.pairs import details_of
 from headrace.streams.redis_scores import ScoreCache
 from headrace.streams.redis_wire import Wire
@@ -79,10 +79,8 @@ def with_neighbours(
     there: Opened, pairs: Sequence[Wanted], items: Callable[[set[str]], Mapping[str, ItemChanged]], day: int
 ) -> list[Wanted]:
     """The same pairs with the behaviour neighbours of query and item as of a day."""
-    keys = there.generations.keys(there.generation.name)
-    rule = replace(NeighbourRule(), window_days=there.generation.recipe.bounds.window_days)
-    ours = {one.pair.query: _names(query_facts(there.wire, keys, one.pair.query, day, rule)) for one in pairs}
-    theirs = {one.item_id: _names(item_facts(there.wire, keys, one.item_id, day, rule)) for one in pairs}
+    behaviour = Behaviour(there, day)
+    ours = {one.pair.query: behaviour.of_query(one.pair.query) for one in pairs}
     known = items({name for names in ours.values() for name in names})
     return [
         replace(
@@ -90,7 +88,7 @@ def with_neighbours(
             pair=replace(
                 one.pair,
                 query_neighbours=tuple(known[name].title for name in ours[one.pair.query] if name in known),
-                item_neighbours=theirs[one.item_id],
+                item_neighbours=behaviour.of_item(one.item_id),
             ),
         )
         for one in pairs
@@ -193,10 +191,6 @@ def fill(
             kept += len(scores)
         progress(begin + len(chosen), len(pairs))
     return kept
-
-
-def _names(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(one["name"] for one in facts["neighbours"] if not one["name"].startswith("?"))
 
 
 def _by_query(pairs: Iterable[Wanted]) -> Iterator[tuple[int, list[Wanted]]]:

@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from headrace import BundleError, BundleMismatch
+from headrace.commands.label_neighbours import Behaviour, with_behaviour
 from headrace.commands.label_sources import Shelf, read_queries, read_shelf
 from headrace.commands.progress import ProgressLine
 from headrace.models.bundle import champion, read_bundle
@@ -46,7 +47,9 @@ class Tally:
         return float(np.mean(self.agreements)) if self.agreements else float("nan")
 
 
-def candidate_pairs(catalogue: Path, queries: Path, tally: Tally, given: Mapping[str, Any]) -> Iterator[UnlabelledPair]:
+def candidate_pairs(
+    catalogue: Path, queries: Path, tally: Tally, given: Mapping[str, Any], behaviour: Behaviour | None = None
+) -> Iterator[UnlabelledPair]:
     """The pairs that retrievers propose.
 
     Args:
@@ -54,9 +57,11 @@ def candidate_pairs(catalogue: Path, queries: Path, tally: Tally, given: Mapping
         queries: a file of queries.
         tally: is told what was proposed.
         given: the flags of the verb.
+        behaviour: tells each pair's neighbours; without it pairs have none.
 
     Raises:
         click.ClickException: a file holds nothing that can be used.
+        StoreUnavailable: Redis, which ``behaviour`` asks, does not answer.
     """
     shelf, asked = read_shelf(catalogue), read_queries(queries)
     random = np.random.default_rng(given["seed"])
@@ -72,11 +77,13 @@ def candidate_pairs(catalogue: Path, queries: Path, tally: Tally, given: Mapping
         Proposer(shelf.titles, of_titles, Mix.of(given["per_query"])),
         ProgressLine("candidates", "queries"),
     )
+    titles = dict(zip(shelf.ids, shelf.titles, strict=True))
     for query, found in zip(texts, proposer.propose(texts, of_queries, random), strict=True):
         tally.queries += 1
         tally.origins.update(found.origins)
         tally.agreements.append(found.agreement)
-        yield from _pairs(query, shelf, found)
+        pairs = _pairs(query, shelf, found)
+        yield from pairs if behaviour is None else with_behaviour(pairs, behaviour, titles)
         line(tally.queries, len(texts))
     line.end(len(texts), len(texts))
 

@@ -44,7 +44,8 @@ class ProgressLine:
         rate = (done - (self._first or 0)) / max(now - self._began, 1e-3)
         share = f" ({100 * done // total} %)" if total else ""
         left = f", {_duration((total - done) / rate)} left" if rate > 0 and done < total else ""
-        line = f"{self._label}: {done:,} of {total:,} {self._unit}{share}, {rate:,.0f} a second{left}{more}"
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        line = f"{self._label}: {done:,} of {total:,} {self._unit}{share}, {speed} a second{left}{more}"
         if self._terminal:
             click.echo("\r" + line.ljust(self._width), nl=False, err=True)
             self._width = len(line)

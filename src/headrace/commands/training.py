@@ -1,6 +1,7 @@
 """What the verbs that train share: their flags, their pairs, their device, their progress."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import distributed
 
+from headrace.commands.consumption import Stopped
 from headrace.commands.progress import ProgressLine
 from headrace.models import fitting, student, training_pairs
 from headrace.models import pair_rows as rows_of
@@ -94,10 +96,15 @@ def _home_depot(data: Path, side: training_pairs.Side) -> TrainingPairs:
 
 def rows_for(
     one: student.Student, vocabulary: bytes, pairs: Sequence[Pair], terms: CoreTerms | None = None
-) -> rows_of.PairRows:
-    """Pairs as the student reads them."""
+) -> student.Rows:
+    """Pairs as the student reads them, with their neighbours where it reads those."""
     tokenizer = rows_of.tokenizer_of(vocabulary, student.part_config(one))
-    return rows_of.pair_rows(tokenizer, [pair.query for pair in pairs], [pair.title for pair in pairs], terms)
+    rows = rows_of.pair_rows(tokenizer, [pair.query for pair in pairs], [pair.title for pair in pairs], terms)
+    return (
+        student.NeighbourRows(rows, tokenizer, [rows_of.told(pair) for pair in pairs])
+        if one.config.neighbours
+        else rows
+    )
 
 
 @contextmanager
@@ -136,12 +143,17 @@ def _device(name: str | None) -> torch.device:
 def progress(label: str) -> Iterator[fitting.Say]:
     """Says steps, the mean loss of the last hundred, and the time left; of torchrun's processes the first says it.
 
+    The first Ctrl-C, or SIGTERM, is obeyed at the end of a step, so that a checkpoint can be written; the second at
+    once.
+
     Raises:
-        click.ClickException: Ctrl-C.
+        click.ClickException: it was stopped so.
     """
     line = ProgressLine(label, "steps")
     last: list[int] = []
     recent: list[float] = []
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    stopped = Stopped()
 
     def say(done: int, total: int, loss: float) -> None:
         recent.append(loss)
@@ -149,14 +161,16 @@ def progress(label: str) -> Iterator[fitting.Say]:
         last[:] = [done, total]
         if fitting.first():
             line(done, total, f", loss {np.mean(recent):.4f}")
+        if stopped():
+            raise KeyboardInterrupt
 
     try:
         yield say
-    except KeyboardInterrupt as stopped:
-        raise click.ClickException(
-            "stopped: the same command goes on from its last checkpoint, if it ran for five minutes"
-        ) from stopped
+    except KeyboardInterrupt as broken:
+        raise click.ClickException("stopped: the same command goes on from its last checkpoint") from broken
     finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
         if last and fitting.first():
             line.end(*last)
 

@@ -6,8 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from headrace.commands.main import main
-from headrace.models import student
+from headrace.models import ensemble, student
 from headrace.models.bundle import champion
+from headrace.models.calibration import Ensemble
 from headrace.models.prompts import Pair
 from headrace.online.pairs import PairScorer
 from tiny_pairs import VOCABULARY
@@ -58,6 +59,23 @@ def test_a_teacher_that_is_not_there_is_one_sentence(tmp_path: Path, saved: Path
     assert result.exit_code == 1
     assert "holds no ensemble.json" in result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_a_student_names_the_teacher_that_it_learned_from_and_no_other(tmp_path: Path, judged: Path) -> None:
+    for name in ("own", "other"):
+        weights = Ensemble((1.0,), float(name == "own"), (0.0,))
+        ensemble.write(tmp_path / name, [ensemble.Member("teacher", "00")], weights, 0.01)
+    own = ensemble.name_of(tmp_path / "own")
+    config = student.StudentConfig(max_tokens=16, teachers=("another", own))
+    student.save(tiny_student(config).eval(), VOCABULARY, tmp_path / "student")
+    given = ["export", str(tmp_path / "student"), "--pairs", str(judged), "--repository", str(tmp_path / "models")]
+    result = CliRunner().invoke(main, [*given, "--teacher", str(tmp_path / "other")])
+    assert result.exit_code == 1
+    assert f"but this student learned from another, {own}: name that one" in result.output
+    assert not (tmp_path / "models" / "parts").exists()
+    assert CliRunner().invoke(main, [*given, "--teacher", str(tmp_path / "own")]).exit_code == 0
+    [folder] = (tmp_path / "models" / "parts").iterdir()
+    assert json.loads((folder / "config.json").read_bytes())["teacher"] == own
 
 
 def test_a_folder_that_holds_no_student_is_one_sentence(tmp_path: Path, judged: Path) -> None:

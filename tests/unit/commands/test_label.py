@@ -143,6 +143,14 @@ def test_labels_of_one_teacher_can_be_told_from_those_of_another(shop: Path) -> 
     assert "480 other teachers" in result.output
 
 
+def test_a_file_without_any_pair_is_no_success(shop: Path) -> None:
+    (shop / "pairs.jsonl").write_text('{"query": "red"}\nwhat\n')
+    result = headrace("run", shop / "pairs.jsonl", shop / "labels.jsonl", "--teacher", shop)
+    assert result.exit_code == 1
+    assert "0 pairs labelled, 0 had their label, 2 are no pairs" in result.output
+    assert "pairs.jsonl holds no pair: `headrace label candidates` makes some" in result.output
+
+
 def test_a_file_that_holds_something_else_is_a_sentence(shop: Path) -> None:
     candidates(shop)
     for args in (

@@ -35,6 +35,14 @@ def test_time_left_is_said_as_people_say_it(
     assert f"{left} left" in capsys.readouterr().err
 
 
+def test_slow_work_is_not_said_to_stand_still(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    line = ProgressLine("teacher", "steps")
+    line(1, 600)
+    now[0] = 20.0
+    line(5, 600)
+    assert "5 of 600 steps (0 %), 0.2 a second, 50 min left" in capsys.readouterr().err
+
+
 def test_nothing_to_do_divides_by_nothing(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     ProgressLine("rebuild").end(0, 0)
     assert capsys.readouterr().err == "rebuild: 0 of 0 records, 0 a second\n"

@@ -1,6 +1,8 @@
 import gzip
 import json
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,15 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from headrace.commands import train as train_verb
+from headrace.commands import training
 from headrace.commands.main import main
 from headrace.commands.progress import ProgressLine
-from headrace.models import ensemble, fitting, student, teacher
+from headrace.models import ensemble, fitting, pair_rows, student, teacher, training_pairs
+from headrace.models.core_terms import CoreTerms
+from headrace.models.pair_rows import PairNeighbours, told
 from headrace.models.prompts import Pair
+from headrace.online.pairs import PairScorer
 from tiny_transformers import TITLES, kept, write_model
 
 WORDS = ("red", "shoe", "mouse", "a", "b", "c")
@@ -98,24 +105,120 @@ def test_an_ensemble_hears_the_stages_that_its_pairs_have(
     assert member.aggregation[0] != 0.0
 
 
-@pytest.mark.parametrize(("verb", "flags"), [("teacher", TEACHER), ("student", STUDENT)])
-def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
-    train: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, flags: tuple[str, ...]
+READS = ("--neighbours", "--hard")
+
+
+def with_neighbours(home: Path) -> str:
+    """A file of pairs whose neighbours tell the label."""
+    lines = [
+        row | {"query_neighbours": ["red" if row["label"] else "mouse"], "item_neighbours": [row["query"]]}
+        for row in rows()
+    ]
+    return written(home / "told.jsonl", lines).name
+
+
+def test_a_student_reads_neighbours_from_the_pairs_to_the_part(
+    home: Path, train: Callable[..., Result], tmp_path: Path
 ) -> None:
-    assert train(verb, *flags, out=tmp_path / "unbroken").exit_code == 0
+    source, out = with_neighbours(home), tmp_path / "student"
+    long = ("--learning-rate", "1e-2", "--epochs", "10")
+    result = train("student", *STUDENT, *READS, *long, source=source, out=out)
+    assert result.exit_code == 0, result.output
+    one, vocabulary = student.load(out)
+    assert one.config.neighbours
+    models = ["--repository", str(tmp_path / "models"), "--exact", "encoder.layer.0", "--exact", "encoder.layer.1"]
+    exported = CliRunner().invoke(main, ["export", str(out), "--pairs", str(home / source), *models])
+    assert exported.exit_code == 0, exported.output
+    [folder] = [path for path in (tmp_path / "models" / "parts").iterdir() if (path / "vocab.txt").exists()]
+    pairs = training_pairs.read(home / source).pairs[:60]
+    asked = [pair.query for pair in pairs], [pair.title for pair in pairs]
+    given: list[PairNeighbours | None] = [told(pair) if place % 2 else None for place, pair in enumerate(pairs)]
+    tokenizer = pair_rows.tokenizer_of(vocabulary, student.part_config(one))
+    bare = pair_rows.pair_rows(tokenizer, *asked)
+    logits = student.predict(one, student.NeighbourRows(bare, tokenizer, given))
+    scorer = PairScorer(folder)
+    # The tables of words and positions are int8 in every part.
+    np.testing.assert_allclose(scorer.logits(*asked, given), logits, atol=0.03)
+    np.testing.assert_allclose(scorer.logits(*asked), student.predict(one, bare), atol=0.03)
+    plain = student.Student(student.StudentConfig(16), one.bert)
+    plain.load_state_dict({name: v for name, v in one.state_dict().items() if not name.startswith("neighbours.")})
+    np.testing.assert_array_equal(logits[::2], student.predict(plain, bare)[::2])
+    assert np.median(np.abs(logits - student.predict(plain, bare))[1::2]) > 0.3
+
+
+def test_neighbours_are_kept_back_while_a_student_learns_and_read_where_it_is_calibrated(
+    home: Path, train: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, read = with_neighbours(home), list[Sequence[PairNeighbours | None]]()
+
+    def noted(one: student.Student, vocabulary: bytes, pairs: Sequence[Pair], *more: CoreTerms | None) -> student.Rows:
+        rows = training.rows_for(one, vocabulary, pairs, *more)
+        assert isinstance(rows, student.NeighbourRows)
+        read.append(rows.neighbours)
+        return rows
+
+    monkeypatch.setattr(train_verb, "rows_for", noted)
+    for name in ("one", "other"):
+        assert train("student", *STUDENT, *READS, source=source, out=tmp_path / name).exit_code == 0
+    first, held, again, _ = read
+    assert first == again
+    alone = sum(one is None for one in first)
+    assert 0.2 < alone / len(first) < 0.4
+    torn = sum(one is not None and not one.item for one in first)
+    assert 0.2 < torn / len(first) < 0.5
+    assert all(one is not None and one.query and one.item for one in held)
+
+
+def test_a_training_with_neighbours_is_not_one_without(
+    home: Path, train: Callable[..., Result], tmp_path: Path
+) -> None:
+    source = with_neighbours(home)
+    assert train("student", *STUDENT, *READS, source=source, out=tmp_path).exit_code == 0
+    refused = train("student", *STUDENT, *READS, "--no-neighbours", source=source, out=tmp_path)
+    assert refused.exit_code == 1
+    assert "belongs to another training (it differs in neighbours)" in refused.stderr
+
+
+def test_neighbours_that_no_pair_has_are_not_learned_from_nor_compared_on(
+    home: Path, train: Callable[..., Result], tmp_path: Path
+) -> None:
+    refused = train("student", *STUDENT, "--neighbours", out=tmp_path / "none")
+    assert refused.exit_code == 1
+    assert "judged.jsonl to learn from has `query_neighbours` or `item_neighbours`, lists of texts" in refused.stderr
+    assert not (tmp_path / "none").exists()
+    assert train("student", *STUDENT, *READS, source=with_neighbours(home), out=tmp_path / "some").exit_code == 0
+    named = [str(tmp_path / "some"), "--pairs", str(home / "judged.jsonl"), "--repository", str(tmp_path / "models")]
+    bare = CliRunner().invoke(main, ["export", *named])
+    assert bare.exit_code == 1
+    assert "this student reads neighbours, but none of the" in bare.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags"), [("teacher", TEACHER), ("student", STUDENT), ("student", (*STUDENT, "--neighbours"))]
+)
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
+    home: Path,
+    train: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    flags: tuple[str, ...],
+) -> None:
+    source = with_neighbours(home) if "--neighbours" in flags else "judged.jsonl"
+    assert train(verb, *flags, source=source, out=tmp_path / "unbroken").exit_code == 0
     monkeypatch.setattr(fitting, "SAVE_S", 0.0)
     told = ProgressLine.__call__
 
     def stop(line: ProgressLine, done: int, total: int, more: str = "") -> None:
         if done == 2:
-            raise KeyboardInterrupt
+            raise SystemExit(9)
         told(line, done, total, more)
 
     with monkeypatch.context() as stopping:
         stopping.setattr(ProgressLine, "__call__", stop)
-        assert train(verb, *flags, out=tmp_path / "stopped").exit_code != 0
+        assert train(verb, *flags, source=source, out=tmp_path / "stopped").exit_code != 0
     assert torch.load(tmp_path / "stopped" / fitting.STATE, weights_only=True)["step"] == 1
-    assert train(verb, *flags, out=tmp_path / "stopped").exit_code == 0
+    assert train(verb, *flags, source=source, out=tmp_path / "stopped").exit_code == 0
     found, whole = kept(tmp_path / "stopped"), kept(tmp_path / "unbroken")
     assert all(np.array_equal(found[name], whole[name]) for name in whole)
 
@@ -176,6 +279,12 @@ def test_what_is_wrong_is_one_sentence(
     assert "Traceback" not in result.output
 
 
+def test_a_known_model_reads_as_it_was_made_to(train: Callable[..., Result], tmp_path: Path) -> None:
+    result = train("teacher", "--backbone", "mpnet", "--kind", "causal", out=tmp_path)
+    assert result.exit_code == 2
+    assert "--backbone mpnet is of the kind encoder, not causal: leave --kind out" in result.stderr
+
+
 @pytest.mark.parametrize("verb", ["teacher", "student"])
 def test_pairs_that_cannot_be_read_are_one_sentence(
     home: Path, train: Callable[..., Result], tmp_path: Path, verb: str
@@ -214,6 +323,39 @@ def test_ctrl_c_ends_a_training_in_one_sentence(
     result = train("teacher", *ENCODER, out=tmp_path / "teacher")
     assert result.exit_code == 1
     assert "stopped: the same command goes on from its last checkpoint" in result.output
+
+
+def test_ctrl_c_is_obeyed_at_the_end_of_a_step_and_loses_none(
+    tmp_path: Path, train: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train("student", *STUDENT, out=tmp_path / "unbroken").exit_code == 0
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(line: ProgressLine, done: int, total: int, more: str = "") -> None:
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(ProgressLine, "__call__", interrupt)
+        result = train("student", *STUDENT, out=tmp_path / "stopped")
+    assert result.exit_code == 1
+    assert "stopped: the same command goes on from its last checkpoint" in result.output
+    assert signal.getsignal(signal.SIGINT) is before
+    assert torch.load(tmp_path / "stopped" / fitting.STATE, weights_only=True)["step"] == 2
+    assert train("student", *STUDENT, out=tmp_path / "stopped").exit_code == 0
+    found, whole = kept(tmp_path / "stopped"), kept(tmp_path / "unbroken")
+    assert all(np.array_equal(found[name], whole[name]) for name in whole)
+
+
+def test_after_its_last_step_a_training_keeps_no_moments_and_may_be_named_again(
+    tmp_path: Path, train: Callable[..., Result]
+) -> None:
+    assert train("student", *STUDENT, out=tmp_path / "one").exit_code == 0
+    whole = kept(tmp_path / "one")
+    assert torch.load(tmp_path / "one" / fitting.STATE, weights_only=True)["optimiser"] == {}
+    assert train("student", *STUDENT, out=tmp_path / "one").exit_code == 0
+    again = kept(tmp_path / "one")
+    assert all(np.array_equal(again[name], whole[name]) for name in whole)
 
 
 def test_a_student_that_reads_core_terms_goes_on_with_the_same_catalogue_only(

@@ -6,17 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.models.baskets import (
-    OPEN,
     UNKNOWN,
     Baskets,
     EdgeRule,
-    Guard,
     Labelled,
     Period,
     Window,
     labelled,
     wilson_lower,
 )
+from headrace.models.leak_guard import OPEN, Guard
 from headrace.streams import neighbours
 
 A, B, C, D, E = range(5)

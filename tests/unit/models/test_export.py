@@ -1,3 +1,4 @@
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -96,13 +97,24 @@ def test_extras_are_part_of_what_is_compared() -> None:
     ("bounds", "reason"),
     [
         (Bounds(graph=-1.0), r"the graph differs .* / .* \(allowed: -1\): check that weights"),
-        (Bounds(int8=1e-4), r"int8 differs from float32 by .* \(allowed: 0.0001\): keep linear maps in fp32"),
+        (Bounds(int8=1e-4), r"int8 differs from float32 by .* \(allowed: 0.0001\): keep the worst in float32 "),
         (Bounds(int8=1.0, alone=-1.0), "alone differs from that among others"),
     ],
 )
 def test_a_bound_that_is_missed_is_refused_with_the_pair_and_what_to_do(bounds: Bounds, reason: str) -> None:
     with pytest.raises(BundleMismatch, match=reason):
         exported(Settings(bounds))
+
+
+def test_int8_that_does_too_much_names_the_maps_to_keep_exact() -> None:
+    def named(exact: tuple[str, ...]) -> list[str]:
+        with pytest.raises(BundleMismatch) as refused:
+            exported(Settings(Bounds(int8=1e-6), exact))
+        return re.findall(r"--exact ([\w.]+)", str(refused.value))
+
+    worst = [name for name, _ in relief(tiny_pair_tensors(), tiny_config(), VOCABULARY, PAIRS[:64])]
+    assert named(()) == worst[:3]
+    assert named((worst[0], "encoder.layer.0"))[0] == next(one for one in worst[1:] if ".layer.0." not in one)
 
 
 def test_a_runtime_that_mixes_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

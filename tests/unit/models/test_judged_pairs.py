@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace.models import judged_pairs
 from headrace.models.evaluation import Judged
+from headrace.models.json_lines import LINE_BYTES
 from headrace.models.judged_pairs import BadPairs, read, write
 
 PAIRS = Judged(
@@ -59,7 +59,7 @@ GOOD = '{"query":"a","title":"x","label":0.5,"scores":{"m":1}}\n'
         ('{"query":"a","title":"x","label":1,"scores":{"n":1}}\n', "line 2: scores of m, n are not in every line"),
         ('{"query":"a","title":"x","label":1,"scores":{"m":1},"exposures":3}\n', "line 2: exposures are not in every"),
         ('{"query":"a","title":"x","label":1,"scores":{"m":1},"exposures":-3}\n', "line 2: .*exposures"),
-        ('{"query":"' + "a" * judged_pairs.LINE_BYTES + '"}\n', "line 2: more than"),
+        ('{"query":"' + "a" * LINE_BYTES + '"}\n', "line 2: longer than"),
         ('{"query":"\\ud800","title":"x","label":1,"scores":{"m":1}}\n', "line 2: "),
     ],
 )

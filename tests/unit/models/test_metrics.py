@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from headrace.models.metrics import (
     Interval,
     bootstrap,
-    calibration_error,
     log_loss,
     ndcg,
     paired_bootstrap,
@@ -79,12 +78,10 @@ def test_no_lists_no_interval() -> None:
     assert np.isnan(nothing.mean)
 
 
-def test_log_loss_and_calibration_of_known_probabilities() -> None:
+def test_log_loss_of_known_probabilities() -> None:
     clicked = np.array([True, False, False, False])
     assert log_loss(np.full(4, 0.25), clicked) == pytest.approx(-(np.log(0.25) + 3 * np.log(0.75)) / 4)
     assert np.isfinite(log_loss(np.array([0.0, 1.0, 0.0, 0.0]), clicked))
-    assert calibration_error(np.full(4, 0.25), clicked, bins=1) == pytest.approx(0.0)
-    assert calibration_error(np.full(4, 0.75), clicked, bins=1) == pytest.approx(0.5)
 
 
 def test_ndcg_by_hand() -> None:

@@ -15,8 +15,10 @@ from headrace.models.pair_rows import (
     pair_rows,
     probabilities,
     tokenizer_of,
+    told,
     written,
 )
+from headrace.models.prompts import Pair
 from tiny_pairs import VOCABULARY, tiny_config
 from tiny_student import SHAPE, WORDS
 
@@ -90,6 +92,14 @@ def test_no_more_neighbours_are_read_than_the_bounds_say() -> None:
     arrays = neighbour_arrays(tokenizer, [PairNeighbours(many)])
     assert arrays["query_neighbour_ids"].shape == (1, NEIGHBOURS * NEIGHBOUR_TOKENS)
     assert arrays["neighbour_counts"][0, 1] == NEIGHBOURS
+
+
+def test_neighbours_that_a_pair_names_count_alike_and_a_pair_that_names_none_is_told_nothing() -> None:
+    pair = Pair("shoes", "red shoe", "of leather", "shoe", ("boots", "red"), ("sandals",))
+    alike = PairNeighbours((("boots", 1.0), ("red", 1.0)), (("sandals", 1.0),), 7.0)
+    assert told(pair, 7.0) == alike
+    assert told(pair) == PairNeighbours(alike.query, alike.item)
+    assert told(pair.alone(), 7.0) is None
 
 
 @given(

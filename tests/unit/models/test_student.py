@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,19 @@ def test_without_neighbours_a_taught_gate_leaves_the_score_as_it_is() -> None:
     assert (scores[1::2] != bare[1::2]).all()
     nothing = PairNeighbours((), (), 500.0)  # shown often, but no edge
     np.testing.assert_array_equal(predict(one, with_neighbours(one, [nothing] * len(PAIRS))), bare)
+
+
+def test_a_gate_that_never_learned_with_exposures_does_not_hear_them() -> None:
+    one = tiny_student(StudentConfig(16, neighbours=True), dropout=0.0)
+    given = tensors_of(with_neighbours(one, [replace(SOME, exposures=0.0)] * len(PAIRS)).arrays(range(8)), CPU)
+    course = torch.optim.AdamW(one.parameters(), 0.01, weight_decay=0.1)
+    for _ in range(4):
+        (one(given) - 1).square().mean().backward()
+        course.step()
+        course.zero_grad()
+    assert one.neighbours.gate.weight.abs().max() > 0
+    less, more = (predict(one, with_neighbours(one, [replace(SOME, exposures=e)] * len(PAIRS))) for e in (0, 500))
+    np.testing.assert_array_equal(less, more)
 
 
 def test_the_gate_adds_what_is_written_down() -> None:

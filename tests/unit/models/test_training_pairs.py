@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.models import training_pairs
+from headrace.models.json_lines import LINE_BYTES
 from headrace.models.prompts import Pair
 from headrace.models.training_pairs import BadTrainingPairs, TrainingPairs, read, side_of
 
@@ -41,6 +42,22 @@ def test_a_persons_label_comes_before_a_probability(tmp_path: Path) -> None:
     assert read(path).targets.tolist() == [0.0]
 
 
+def test_whose_probabilities_they_are_is_known_and_stays_known(tmp_path: Path) -> None:
+    said = {"title": "b", "probability": 1}
+    found = read(
+        written(
+            tmp_path / "a.jsonl",
+            {"query": "a", "teacher": "two", **said},
+            {"query": "b", "teacher": "one", **said},
+            {"query": "c", "teacher": "two", **said},
+            {"query": "d", "teacher": "nobody's", "label": 0, **said},
+            {"query": "e", **said},
+        )
+    )
+    assert found.teachers == ("one", "two")
+    assert found.at([0]).teachers == found.some(2).teachers == found.teachers
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -52,13 +69,10 @@ def test_a_persons_label_comes_before_a_probability(tmp_path: Path) -> None:
         (b'{"query": "a", "title": "b", "probability": -0.1}', ">= 0.0"),
         (b'{"query": "a", "title": "b", "label": NaN}', "malformed"),
         (b'{"query": 1, "title": "b", "label": 1}', "Expected `str`"),
-        (b" " * 200 + b'{"query": "a", "title": "b", "label": 1}', "longer than 200 bytes"),
+        (b" " * LINE_BYTES + b'{"query": "a", "title": "b", "label": 1}', "longer than 1,048,576 bytes"),
     ],
 )
-def test_what_is_no_pair_is_named_by_file_and_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes, reason: str
-) -> None:
-    monkeypatch.setattr(training_pairs, "LINE_BYTES", 200)
+def test_what_is_no_pair_is_named_by_file_and_line(tmp_path: Path, line: bytes, reason: str) -> None:
     path = written(tmp_path / "bad.jsonl", {"query": "a", "title": "b", "label": 1}, line)
     with pytest.raises(BadTrainingPairs, match=r"bad\.jsonl, line 2: ") as error:
         read(path)
@@ -80,7 +94,7 @@ def test_an_empty_and_a_broken_file_are_refused(tmp_path: Path) -> None:
     for content in (whole[:-12], whole[:20] + b"\0" * 20 + whole[40:], b"no gzip"):
         path = tmp_path / "broken.jsonl.gz"
         path.write_bytes(content)
-        with pytest.raises(BadTrainingPairs, match=r"broken\.jsonl\.gz cannot be unpacked"):
+        with pytest.raises(BadTrainingPairs, match=r"broken\.jsonl\.gz is damaged behind line"):
             read(path)
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "absent.jsonl")
