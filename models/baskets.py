@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from headrace.models.leak_guard import OPEN, Guard
 from headrace.models.prompts import NEIGHBOURS, Pair
+from headrace.models.wilson import wilson_lower
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -120,17 +121,6 @@ class Window:
         items = self._baskets.items[place]
         self.both[items[:, None], items] += sign
         self.total += sign
-
-
-def wilson_lower(clicks: NDArray[np.integer], exposures: NDArray[np.integer], z: float = 1.96) -> Doubles:
-    """The lower bound of the 95 % interval of clicks / exposures, [N]; exposures are 1 at least.
-
-    Source: Wilson 1927.
-    """
-    n = exposures.astype(np.float64)
-    rate = clicks / n
-    margin = z * np.sqrt((rate * (1 - rate) + z * z / (4 * n)) / n)
-    return np.asarray(np.maximum(0.0, (rate + z * z / (2 * n) - margin) / (1 + z * z / n)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from headrace.models import fitting, losses
 from headrace.models.calibration import clipped_logit
-from headrace.models.student import Batch, Rows, Student, tensors_of
+from headrace.models.neighbour_gate import Batch
+from headrace.models.student import Rows, Student, tensors_of
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]

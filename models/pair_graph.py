@@ -17,14 +17,14 @@ Letters: B pairs, T tokens (padding included), R = B T rows, D dimensions, H hea
 from collections.abc import Mapping
 
 import onnx
+from onnx import TensorProto
 
 from headrace.models.encoder_graph import EMBEDDINGS, EncoderShape, Layers, chain_of
 from headrace.models.graph_nodes import Floats, Precision, floats_of, whole_numbers_of
-from headrace.models.pair_rows import PairConfig
+from headrace.models.pair_rows import ALIKE_SCALE, COUNTS, SIDES, TYPICAL, PairConfig
 
 EPSILON = 1e-12
 """Of the normalisation; every BERT has it."""
-SIDES = ("query", "item")
 
 
 class _Pairs:
@@ -61,6 +61,45 @@ class _Pairs:
         weights = graph.add("Unsqueeze", f"{side}_neighbour_weights", graph.sizes(1))
         return graph.add("Squeeze", graph.add("MatMul", weights, words), graph.sizes(1))
 
+    def alike(self) -> str:
+        """How well the words of the other text are found among the neighbours of a side: [B, 2]."""
+        words, (query, title) = self._directions("input_ids"), self._own_words()
+        found = [self._found(words, own, side) for side, own in zip(SIDES, (title, query), strict=True)]
+        return self.graph.add("Concat", *found, axis=1)
+
+    def _directions(self, ids: str) -> str:
+        """The word vectors of ids at unit length."""
+        graph, words = self.graph, self.bert.words(ids)
+        length = graph.add("Max", graph.add("ReduceL2", words, graph.sizes(-1), keepdims=1), graph.number(1e-12))
+        return graph.add("Div", words, length)
+
+    def _own_words(self) -> list[str]:
+        """1 at the word pieces of the query, and at those of the title, else 0: two of [B, T]."""
+        graph = self.graph
+        title = graph.add("Mul", "attention_mask", "token_type_ids")
+        query = graph.add("Sub", "attention_mask", title)
+        # A text's last place is its [SEP]: nothing of the same text follows it. The first of all is [CLS].
+        query, title = (graph.add("Mul", text, self._moved(text, 0, 1)) for text in (query, title))
+        return [graph.add("Cast", text, to=TensorProto.FLOAT) for text in (self._moved(query, 1, 0), title)]
+
+    def _moved(self, text: str, before: int, behind: int) -> str:
+        """All columns of [B, T] but the first, and so many of zeros around them."""
+        graph = self.graph
+        rest = graph.add("Slice", text, *map(graph.sizes, (1, self.config.max_tokens, 1)))
+        return graph.add("Pad", rest, graph.sizes(0, before, 0, behind))
+
+    def _found(self, words: str, own: str, side: str) -> str:
+        """How well own words [B, T] of a text, ``words`` [B, T, D], are found among a side's neighbours: [B, 1]."""
+        graph = self.graph
+        others = graph.add("Transpose", self._directions(f"{side}_neighbour_ids"), perm=[0, 2, 1])
+        there = graph.add("Greater", f"{side}_neighbour_weights", graph.number(0.0))
+        cosines = graph.add("MatMul", words, others)
+        cosines = graph.add("Where", graph.add("Unsqueeze", there, graph.sizes(1)), cosines, graph.number(0.0))
+        highest = graph.add("Relu", graph.add("ReduceMax", cosines, graph.sizes(2), keepdims=0))
+        total = graph.add("ReduceSum", graph.add("Mul", highest, own), graph.sizes(1), keepdims=1)
+        count = graph.add("ReduceSum", own, graph.sizes(1), keepdims=1)
+        return graph.add("Div", total, graph.add("Max", count, graph.number(1.0)))
+
     def last_layer(self, rows: str) -> str:
         """The last layer for the first token of each text: [B, D] of [R, D]."""
         graph, bert, name = self.graph, self.bert, f"encoder.layer.{self.config.layers - 1}"
@@ -92,11 +131,14 @@ class _Pairs:
     def told(self, score: str, first: str) -> str:
         """What the neighbours add to a score [B, 1]: exactly 0 where there are none."""
         graph = self.graph
-        sides = graph.add("Concat", first, *(f"{side}_side" for side in SIDES), axis=1)
-        told = self.exactly("neighbours.out", graph.add("Tanh", self.exactly("neighbours.hidden", sides)))
+        many = graph.add("Slice", "neighbour_counts", *map(graph.sizes, (1, COUNTS, 1)))
+        apart = graph.add("Sub", "neighbours_alike", graph.number(TYPICAL))
+        apart = graph.add("Where", graph.add("Greater", many, graph.number(0.0)), apart, graph.number(0.0))
+        apart = graph.add("Mul", apart, graph.number(ALIKE_SCALE))
+        read = graph.add("Concat", first, *(f"{side}_side" for side in SIDES), apart, axis=1)
+        told = self.exactly("neighbours.out", graph.add("Tanh", self.exactly("neighbours.hidden", read)))
         gate = self.exactly("neighbours.gate", graph.add("Concat", score, "neighbour_counts", axis=1))
         told = graph.add("Mul", graph.add("Sigmoid", gate), told)
-        many = graph.add("Slice", "neighbour_counts", *map(graph.sizes, (1, 3, 1)))
         there = graph.add("ReduceSum", many, graph.sizes(1), keepdims=1)
         return graph.add("Where", graph.add("Greater", there, graph.number(0.0)), told, graph.number(0.0))
 
@@ -108,7 +150,7 @@ def pair_link(
 
     Args:
         tensors: the weights by their names in a checkpoint of ``BertForSequenceClassification``, float32; those of
-            core terms as ``core_embeddings.weight`` [5, D], those of neighbours as ``neighbours.hidden`` [D, 3 D],
+            core terms as ``core_embeddings.weight`` [5, D], those of neighbours as ``neighbours.hidden`` [D, 3 D + 2],
             ``neighbours.out`` [1, D] and ``neighbours.gate`` [1, 4], each with a bias.
         config: its sizes and extras.
         precision: ``int8`` to serve; ``fp32`` to compare with.
@@ -126,31 +168,33 @@ def pair_link(
         inputs += [whole_numbers_of(name, "B", "T") for name in given]
         rows = pairs.embedded()
         if config.neighbours:
-            outputs += _sides(pairs, inputs)
+            outputs += _told(pairs, inputs)
     else:
         inputs.append(floats_of("rows", "R", width))
         rows = pairs.last_layer("rows") if last else pairs.bert.layer(f"encoder.layer.{number}", "rows", pairs.mask)
     if last:
         if config.neighbours:
-            inputs += [floats_of(f"{side}_side", "B", width) for side in SIDES] + [
-                floats_of("neighbour_counts", "B", 3)
-            ]
+            inputs += _neighbours(width) + [floats_of("neighbour_counts", "B", COUNTS)]
         rows, outputs = pairs.scored(rows), [floats_of("logit", "B")]
     pairs.bert.called(rows, outputs[0].name)
     return pairs.graph.file("cross-encoder", inputs, outputs)
 
 
-def _sides(pairs: _Pairs, inputs: list[onnx.ValueInfoProto]) -> list[onnx.ValueInfoProto]:
-    """The outputs that carry the neighbours' vectors to the last link; what they are made of joins the inputs."""
-    found = []
+def _neighbours(width: int) -> list[onnx.ValueInfoProto]:
+    """What the first link says of the neighbours and the last one reads."""
+    return [floats_of(f"{side}_side", "B", width) for side in SIDES] + [floats_of("neighbours_alike", "B", len(SIDES))]
+
+
+def _told(pairs: _Pairs, inputs: list[onnx.ValueInfoProto]) -> list[onnx.ValueInfoProto]:
+    """The outputs that carry the neighbours to the last link; what they are made of joins the inputs."""
     for side in SIDES:
         inputs += [
             whole_numbers_of(f"{side}_neighbour_ids", "B", f"{side}_pieces"),
             floats_of(f"{side}_neighbour_weights", "B", f"{side}_pieces"),
         ]
         pairs.bert.called(pairs.side(side), f"{side}_side")
-        found.append(floats_of(f"{side}_side", "B", pairs.config.dimensions))
-    return found
+    pairs.bert.called(pairs.alike(), "neighbours_alike")
+    return _neighbours(pairs.config.dimensions)
 
 
 def pair_chain(
@@ -158,7 +202,7 @@ def pair_chain(
 ) -> dict[str, bytes]:
     """A cross-encoder as files to be run in the order of their names, as ``encoder_graph.encoder_chain``.
 
-    The first also gives the neighbours' vectors as ``query_side`` and ``item_side``, float32 [B, D], since it holds the
-    words; the last reads them.
+    The first also gives the neighbours' vectors as ``query_side`` and ``item_side``, float32 [B, D], and how like they
+    are to the other text as ``neighbours_alike``, float32 [B, 2], since it holds the words; the last reads them.
     """
     return chain_of(config.layers, lambda layers: pair_link(tensors, config, precision, layers.start, exact))

@@ -29,6 +29,16 @@ NEIGHBOURS: Final = 5
 """So many of each side are read, the strongest first."""
 NEIGHBOUR_TOKENS: Final = 32
 """No more word pieces of a neighbour's text are read."""
+SIDES: Final = ("query", "item")
+"""Whose neighbours they are: titles that the query led to, queries that led to the item."""
+COUNTS: Final = 3
+"""What ``neighbour_counts`` says of a pair."""
+TYPICAL: Final = 1 / 3
+"""How like a side's neighbours are to the other text in the mean, on MiniLM's words: no more than this says nothing."""
+ALIKE_SCALE: Final = 128.0
+"""A likeness is read so many times larger. The weights that read it begin near .02 and AdamW moves each by 1e-4 a step
+at most, all 384 of them together: so it weighs several logits after the 300 steps that few pairs allow. As it is, next
+to a state of [CLS] of length 8, it would weigh nothing."""
 
 
 class PairConfig(msgspec.Struct, frozen=True):
@@ -164,9 +174,10 @@ def _kinds(core_terms: CoreTerms, pair: tuple[str, str], row: Encoding) -> tuple
 
 
 def told(pair: Pair, exposures: float = 0.0) -> PairNeighbours | None:
-    """The neighbours that a pair names, those of a side with equal weights; None where it names none.
+    """The neighbours that a pair names, the first of each side with equal weights; None where it names none.
 
-    A Wilson weight of each would say more, but a pair has texts alone, the strongest first.
+    A Wilson weight of each would say more, but a pair has texts alone, the strongest first. They stand in the order of
+    their texts, since which of them is the strongest changes daily and means nothing to the student.
 
     Args:
         pair: with its neighbours.
@@ -174,7 +185,8 @@ def told(pair: Pair, exposures: float = 0.0) -> PairNeighbours | None:
     """
     if pair == pair.alone():
         return None
-    query, item = (tuple((text, 1.0) for text in side) for side in (pair.query_neighbours, pair.item_neighbours))
+    sides = (sorted(side[:NEIGHBOURS]) for side in (pair.query_neighbours, pair.item_neighbours))
+    query, item = (tuple((text, 1.0) for text in side) for side in sides)
     return PairNeighbours(query, item, exposures)
 
 

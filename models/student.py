@@ -13,7 +13,7 @@ Source:
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -27,18 +27,15 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from headrace.models import pair_rows
+from headrace.models.neighbour_gate import Batch, NeighbourGate
 from headrace.models.pair_rows import CORE_KINDS, Arrays, PairConfig, PairNeighbours, PairRows, neighbour_arrays
 
-COUNTS: Final = 3
 CONFIG: Final = "student.json"
 WEIGHTS: Final = "model.safetensors"
 EXTRAS: Final = "extras.safetensors"
 VOCABULARY: Final = "vocab.txt"
 CORE_TERMS: Final = "core_terms.json"
 _EXTRAS: Final = ("core_embeddings.", "neighbours.")
-
-Batch = Mapping[str, Tensor]
-"""The arrays of ``pair_rows`` by name: ids, mask, types, and what the extras read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,32 +57,6 @@ class StudentConfig:
     slope: float = 1.0
     level: float = 0.0
     teachers: tuple[str, ...] = ()
-
-
-class NeighbourGate(nn.Module):
-    """What the neighbours add to a score; nothing at all where there are none, and nothing before it has learned."""
-
-    def __init__(self, dimensions: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(3 * dimensions, dimensions)
-        self.out = nn.Linear(dimensions, 1)
-        self.gate = nn.Linear(1 + COUNTS, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-        # What no training pair ever told, e.g. exposures, is not listened to by chance.
-        nn.init.zeros_(self.gate.weight)
-
-    def forward(self, score: Tensor, first: Tensor, given: Batch, table: Tensor) -> Tensor:
-        """What is added to the scores [B] of pairs with first states [B, D]; ``table`` is the words' [V, D]."""
-        sides = [
-            (table[given[f"{side}_neighbour_ids"]] * given[f"{side}_neighbour_weights"][:, :, None]).sum(1)
-            for side in ("query", "item")
-        ]
-        counts = given["neighbour_counts"]
-        told = self.out(torch.tanh(self.hidden(torch.cat([first, *sides], 1)))).squeeze(1)
-        gate = torch.sigmoid(self.gate(torch.cat([score[:, None], counts], 1))).squeeze(1)
-        added: Tensor = torch.where(counts[:, 1:].sum(1) > 0, gate * told, torch.zeros_like(told))
-        return added
 
 
 class Student(nn.Module):
@@ -131,9 +102,9 @@ class Student(nn.Module):
         # In float32 also where the rest is not: bfloat16 is too coarse for margins.
         with torch.autocast(first.device.type, enabled=False):
             score: Tensor = self.classifier(self.dropout(self.bert.pooler(first.float()))).squeeze(1)
-        if self.config.neighbours and "neighbour_counts" in given:
-            table = self.bert.embeddings.word_embeddings.weight
-            score = score + self.neighbours(score, first[:, 0], given, table).float()
+            if self.config.neighbours and "neighbour_counts" in given:
+                table = self.bert.embeddings.word_embeddings.weight
+                score = score + self.neighbours(score, first[:, 0].float(), given, table)
         return score
 
     def forward(self, given: Batch) -> Tensor:

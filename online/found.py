@@ -3,14 +3,16 @@
 Shapes: B items, L records, R query edges, S item edges.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.models.features import EDGE, ITEM_EDGE
 from headrace.streams import sequences
-from headrace.streams.identity import DAY_MS
+from headrace.streams.identity import DAY_MS, hash_of
 from headrace.streams.reading import Answer
 
 Fences = dict[str, dict[str, int]]
@@ -22,7 +24,7 @@ class Found:
 
     Attributes:
         sequence: RECORD [L], oldest first; empty for an unknown shopper.
-        query_edges: EDGE [R], by day, within the window.
+        query_edges: EDGE [R], by day, within the window; those of the items asked for, or all there are.
         item_edges: ITEM_EDGE [S], by day, within the window.
         fences: kind -> source -> last offset it had seen.
         query_items: the ids behind the hashes of ``query_edges``.
@@ -43,6 +45,16 @@ class Found:
     items_known: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
     generation: str | None = None
     scores: tuple[bytes | None, ...] = ()
+
+    def listed(self, item_ids: Sequence[str]) -> "Found":
+        """The same with the query's edges of some items only."""
+        rows, wanted = self.query_edges, np.array(sorted(set(map(hash_of, item_ids))), dtype=np.uint64)
+        if not len(rows) or not len(wanted):
+            return replace(self, query_edges=rows[:0])
+        first = edge_starts(rows["item"])
+        items = rows["item"][first]
+        kept = wanted[np.minimum(np.searchsorted(wanted, items), len(wanted) - 1)] == items
+        return replace(self, query_edges=rows[np.repeat(kept, np.diff(first, append=len(rows)))])
 
     def ages_ms(self, now_ms: int) -> dict[str, int | None]:
         """How old the newest of each kind is; None where there is nothing.
@@ -75,6 +87,13 @@ def found_of(answer: Answer, today: int, window_days: int) -> Found:
         generation=answer.generation,
         scores=answer.scores,
     )
+
+
+def edge_starts(*names: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each edge begins among rows by day [R], int64 [G]; one whose names are those of the row before goes on."""
+    starts = np.ones(len(names[0]), dtype=np.bool_)
+    starts[1:] = np.logical_or.reduce([name[1:] != name[:-1] for name in names])
+    return np.flatnonzero(starts)
 
 
 def _within(rows: NDArray[np.void], today: int, window_days: int) -> NDArray[np.void]:

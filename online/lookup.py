@@ -4,6 +4,7 @@
 mean; here it is sent.
 """
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from headrace import StoreUnavailable
@@ -65,6 +66,17 @@ class RedisLookup:
                 break
             self._keys = Keys(self._namespace, named)
         return found_of(answer, day_of(now_ms), self._window_days)
+
+    async def texts(self, names: Sequence[int]) -> Sequence[bytes | None]:
+        """The texts behind hashes [N], as the generation that was read last has them; None for an unknown one.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached.
+        """
+        keys = self._keys
+        [values] = await self._pipe.call([("MGET", *map(keys.text, names))])
+        found: Sequence[bytes | None] = values
+        return found
 
     async def close(self) -> None:
         """Ends the connection."""

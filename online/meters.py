@@ -38,6 +38,7 @@ class Meters:
     catalogue_records: Counter = field(init=False)
     student_scores: Counter = field(init=False)
     score_writes: Counter = field(init=False)
+    query_texts: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         """Registers every metric under the prefix ``headrace_``."""
@@ -49,6 +50,7 @@ class Meters:
             "logged": ("feature_log", "Feature records by what became of them.", ("result",)),
             "student_scores": ("student_scores", "Scores of items' texts by where they come from.", ("source",)),
             "score_writes": ("score_cache_writes", "Scores for the cache in Redis, by result.", ("result",)),
+            "query_texts": ("query_texts", "Texts of queries that were read behind requests, by result.", ("result",)),
             "catalogue_records": ("catalogue_records", "Records of the items topic, by result.", ("result",)),
         }
         gauges = {

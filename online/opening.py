@@ -12,7 +12,7 @@ from headrace import BundleMismatch
 from headrace.models.bundle import GoldenRequest, Part, replay
 from headrace.online import pairs, scorer
 from headrace.online.catalogue import Catalogue, Text
-from headrace.online.pair_scores import PairScores
+from headrace.online.pair_scores import NEIGHBOURS_BYTES, PAIR_BYTES, PairScores
 from headrace.online.pair_student import PairStudent
 from headrace.online.pairs import PairScorer
 from headrace.online.score_writer import ScoreWriter
@@ -71,13 +71,15 @@ def at_work(opened: Opened, limit_bytes: int, writer: ScoreWriter, max_age_ms: i
         return Student(opened, Vectors(limit_bytes))
     said = read_remarks(opened.part)
     teacher = part_name(said.teacher) if said.teacher else None
+    neighbours = opened.config.neighbours
     return PairStudent(
         scorer=opened,
-        scores=PairScores(limit_bytes),
+        scores=PairScores(limit_bytes, PAIR_BYTES + NEIGHBOURS_BYTES * neighbours),
         accepted=Accepted(part_name(opened.part.digest), teacher, max_age_ms),
         calibration_error=said.calibration_error,
         writer=writer,
         max_tokens=opened.config.max_tokens,
+        neighbours=neighbours,
     )
 
 

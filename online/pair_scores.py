@@ -17,14 +17,18 @@ PAIR_BYTES: Final = 330
 """About what a pair costs on CPython 3.11: its place in the query's dictionary, the item's id, stamp and score."""
 QUERY_BYTES: Final = 500
 """The same of a query, without its pairs."""
+NEIGHBOURS_BYTES: Final = 48
+"""More of a pair, where neighbours are read: the hash of them."""
 
-Scores = Mapping[str, tuple[int, float]]
-"""Item id -> stamp of the text that was scored, score."""
+Score = tuple[int, float, int]
+"""Stamp of the text that was scored, score, hash of the neighbours that were read (0: none)."""
+Scores = Mapping[str, Score]
+"""By item id."""
 
 
 @dataclass(slots=True)
 class _Query:
-    items: dict[str, tuple[int, float]] = field(default_factory=dict)
+    items: dict[str, Score] = field(default_factory=dict)
     shared: bool = False
 
 
@@ -34,17 +38,19 @@ class PairScores:
 
     Attributes:
         limit_bytes: about what they may take.
+        pair_bytes: about what a pair takes.
         size_bytes: about what they take.
     """
 
     limit_bytes: int
+    pair_bytes: int = PAIR_BYTES
     size_bytes: int = field(default=0, init=False)
     _queries: "OrderedDict[str, _Query]" = field(default_factory=OrderedDict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __len__(self) -> int:
         """How many pairs have a score."""
-        return (self.size_bytes - QUERY_BYTES * len(self._queries)) // PAIR_BYTES
+        return (self.size_bytes - QUERY_BYTES * len(self._queries)) // self.pair_bytes
 
     def of(self, query: str) -> Scores:
         """What is known for a query; to be read at once and not changed."""
@@ -70,8 +76,12 @@ class PairScores:
             found = self._queries.get(query)
             return found is not None and found.shared
 
-    def put(self, query: str, item_id: str, stamp: int, score: float) -> None:
-        """Keeps the score of an item's text with this stamp; of one query the newest ``ITEMS`` are kept."""
+    def put(self, query: str, item_id: str, stamp: int, score: float, neighbours: int = 0) -> None:
+        """Keeps the score of an item's text with this stamp; of one query the newest ``ITEMS`` are kept.
+
+        ``neighbours`` is the hash of those that were read. An item has one score: another text or other neighbours
+        take its place.
+        """
         with self._lock:
             found = self._queries.get(query)
             if found is None:
@@ -79,14 +89,14 @@ class PairScores:
                 self.size_bytes += QUERY_BYTES
             items = found.items
             if items.pop(item_id, None) is None:
-                self.size_bytes += PAIR_BYTES
-            items[item_id] = (stamp, score)
+                self.size_bytes += self.pair_bytes
+            items[item_id] = (stamp, score, neighbours)
             if len(items) > ITEMS:
                 del items[next(iter(items))]
-                self.size_bytes -= PAIR_BYTES
+                self.size_bytes -= self.pair_bytes
             while self.size_bytes > self.limit_bytes and self._queries:
                 _, left = self._queries.popitem(last=False)
-                self.size_bytes -= QUERY_BYTES + PAIR_BYTES * len(left.items)
+                self.size_bytes -= QUERY_BYTES + self.pair_bytes * len(left.items)
 
     def recent(self, limit: int) -> list[tuple[str, str]]:
         """(query, item id) of at most so many pairs, those of the query asked for last first."""

@@ -2,9 +2,9 @@
 
 In order: the teacher's score in the cache in Redis; this student's own, in memory or in Redis; computed now, as far as
 there is time, the top of the engine's order first; else behind the request, for the next one that asks. Scores of a
-query that is asked for again go to the cache in Redis, for the other workers. A score is used only for the very text it
-was made of. What is scored is the normalised query, so that one entry stands for all its
-spellings and a cached score is the computed one (law 6).
+query that is asked for again go to the cache in Redis, for the other workers. A score is used only for the very text,
+and the very neighbours, it was made of; the teacher's whatever it read. What is scored is the normalised query, so that
+one entry stands for all its spellings and a cached score is the computed one (law 6).
 
 Everything but ``warm`` and the scoring itself belongs to the event loop's thread.
 
@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,9 @@ from headrace.online.batch import Batcher, DeadlinePassed, tokens_of
 from headrace.online.catalogue import Catalogue, Text
 from headrace.online.ladder import PairCosts
 from headrace.online.messages import Student as StudentState
+from headrace.online.pair_neighbours import Told
 from headrace.online.pair_scores import PairScores
+from headrace.online.pair_scoring import CLOSED, NOTHING, MadeOf, Pair, PairScoring
 from headrace.online.score_writer import Made, NoScoreWriter, ScoreWriter
 from headrace.online.scored import COMPUTED, PENDING, STUDENT_CACHE, TEACHER_CACHE, Known, nothing_known
 from headrace.online.students import Asked
@@ -39,39 +41,6 @@ Future = asyncio.Future[tuple[Floats, float, float]]
 MAX_TOKENS: Final = 64
 
 
-class PairScoring(Protocol):
-    """Pairs in, calibrated probabilities out; rows independent of each other, safe to call from several threads."""
-
-    def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
-        """float32 [B], each within 0 .. 1, in the order of the pairs."""
-
-
-class _Closed:
-    """Stands where a scorer was."""
-
-    def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
-        raise RuntimeError("this student was closed while a request held its model")
-
-
-_CLOSED: Final = _Closed()
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A pair to score: normalised query and its hash, item and its text, about how many tokens they have."""
-
-    query: str
-    query_hash: int
-    item_id: str
-    text: Text
-    tokens: int
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What it is asked for by."""
-        return self.query, self.item_id
-
-
 @dataclass(slots=True)
 class PairStudent:
     """One open student part that reads query and text together.
@@ -82,6 +51,7 @@ class PairStudent:
         calibration_error: how far its scores are off as probabilities, None where its part does not say.
         writer: where computed scores go, for the other workers.
         max_tokens: of a pair; longer ones are cut.
+        neighbours: whether it reads behaviour neighbours beside a pair.
         costs: what scoring costs of late.
     """
 
@@ -91,14 +61,15 @@ class PairStudent:
     calibration_error: float | None = None
     writer: ScoreWriter = field(default_factory=NoScoreWriter)
     max_tokens: int = MAX_TOKENS
+    neighbours: bool = False
     costs: PairCosts = field(default_factory=PairCosts)
-    _running: dict[tuple[str, str], tuple[int, Future]] = field(default_factory=dict, init=False)
-    _pending: dict[tuple[str, str], int] = field(default_factory=dict, init=False)
+    _running: dict[tuple[str, str], tuple[MadeOf, Future]] = field(default_factory=dict, init=False)
+    _pending: dict[tuple[str, str], MadeOf] = field(default_factory=dict, init=False)
 
     def close(self) -> None:
         """Lets go of the scores; the scorer's session is freed with the last reference to it."""
         self.scores.clear()
-        self.scorer = _CLOSED
+        self.scorer = CLOSED
 
     def pending(self) -> int:
         """How many pairs are being scored behind the requests."""
@@ -143,7 +114,7 @@ class PairStudent:
         rest: float = 0.0,
         ending: Callable[[], bool] = lambda: False,
     ) -> int:
-        """Scores some pairs before this student serves; from the thread that opens it, and only then.
+        """Scores some pairs, without neighbours, before this student serves; from the thread that opens it, only then.
 
         Args:
             pairs: query, item id and text of each; without an id the score is not kept.
@@ -169,31 +140,33 @@ class PairStudent:
                     self.scores.put(pair.query, pair.item_id, pair.text.stamp, score)
         return len(pairs)
 
-    def _pair(self, query: str, item_id: str, text: Text) -> Pair:
+    def _pair(self, query: str, item_id: str, text: Text, told: Told = NOTHING) -> Pair:
         name, normalised = query_of(query)
         tokens = min(self.max_tokens, tokens_of(normalised) + tokens_of(text.text) - 1)
-        return Pair(normalised, name, item_id, text, tokens)
+        return Pair(normalised, name, item_id, text, tokens, told)
 
     def _look(self, asked: Asked, values: Sequence[bytes | None], known: Known) -> list[tuple[int, Pair]]:
         """Writes down what the caches know; gives place and pair of what they do not, in the order asked."""
         name, query = query_of(asked.query)
         own, missing, again = self.scores.of(query), [], False
+        beside = asked.told() if self.neighbours else ()
         for place, (item_id, text) in enumerate(zip(asked.ids, asked.texts, strict=True)):
             if text is None:
                 continue
-            cached = usable(values[place], text.stamp, self.accepted, asked.now_ms) if values else None
-            stamp, score = own.get(item_id, (None, math.nan))
+            told = beside[place] if beside else NOTHING
+            cached = usable(values[place], text.stamp, self.accepted, asked.now_ms, told.hash) if values else None
+            stamp, score, read = own.get(item_id, (None, math.nan, 0))
             if cached is not None and cached[1] == "teacher":
                 known.scores[place], known.sources[place] = cached[0], TEACHER_CACHE
-            elif stamp == text.stamp:
+            elif stamp == text.stamp and read == told.hash:
                 known.scores[place], known.sources[place], again = score, STUDENT_CACHE, True
             elif cached is not None:
                 known.scores[place], known.sources[place] = cached[0], STUDENT_CACHE
             else:
-                missing.append((place, self._pair(query, item_id, text)))
+                missing.append((place, self._pair(query, item_id, text, told)))
         if again:
-            for item_id, (stamp, score) in self.scores.take_unshared(query).items():
-                self.writer.offer(Made(name, self.accepted.student, item_id, stamp, score))
+            for item_id, (stamp, score, read) in self.scores.take_unshared(query).items():
+                self.writer.offer(Made(name, self.accepted.student, item_id, stamp, score, read))
         return missing
 
     def _affordable(self, asked: Asked, missing: list[tuple[int, Pair]]) -> tuple[list[tuple[int, Pair]], str]:
@@ -211,13 +184,13 @@ class PairStudent:
         """Has pairs computed that this request waits for; fewer where the queue is full."""
         futures: list[tuple[int, Future]] = []
         for place, pair in pairs:
-            stamp, future = self._running.get(pair.key, (None, None))
-            if future is None or stamp != pair.text.stamp:
+            made_of, future = self._running.get(pair.key, (None, None))
+            if future is None or made_of != pair.made_of:
                 try:
                     future = asked.encoders.submit(self._run, self, pair, asked.until_s, pair.tokens)
                 except Overloaded:
                     break
-                self._running[pair.key] = pair.text.stamp, future
+                self._running[pair.key] = pair.made_of, future
                 future.add_done_callback(self._keeper(pair, asked.fillers))
             futures.append((place, future))
         return futures
@@ -225,13 +198,13 @@ class PairStudent:
     def _fill(self, pairs: Sequence[Pair], fillers: Batcher) -> None:
         """Has pairs computed behind the requests; what does not fit is left for the next request that misses it."""
         for pair in pairs:
-            if self._pending.get(pair.key) == pair.text.stamp:
+            if self._pending.get(pair.key) == pair.made_of:
                 continue
             try:
                 future = fillers.submit(self._run_behind, self, pair, math.inf, pair.tokens)
             except Overloaded:
                 break
-            self._pending[pair.key] = pair.text.stamp
+            self._pending[pair.key] = pair.made_of
             future.add_done_callback(self._filler(pair))
 
     def _run(self, pairs: Sequence[Pair]) -> Floats:
@@ -243,11 +216,14 @@ class PairStudent:
 
     def _run_behind(self, pairs: Sequence[Pair]) -> Floats:
         """The same where nobody waits: what it costs there tells nothing of what it costs a request."""
-        return self.scorer.score([pair.query for pair in pairs], [pair.text.text for pair in pairs])[:, None]
+        queries, titles = [pair.query for pair in pairs], [pair.text.text for pair in pairs]
+        if not self.neighbours:
+            return self.scorer.score(queries, titles)[:, None]
+        return self.scorer.score(queries, titles, [pair.told.neighbours for pair in pairs])[:, None]
 
     def _keeper(self, pair: Pair, fillers: Batcher) -> Callable[[Future], None]:
         def keep(future: Future) -> None:
-            if self._running.get(pair.key, (0, None))[1] is future:
+            if self._running.get(pair.key, (None, None))[1] is future:
                 del self._running[pair.key]
             if future.cancelled():
                 return
@@ -261,7 +237,7 @@ class PairStudent:
 
     def _filler(self, pair: Pair) -> Callable[[Future], None]:
         def keep(future: Future) -> None:
-            if self._pending.get(pair.key) == pair.text.stamp:
+            if self._pending.get(pair.key) == pair.made_of:
                 del self._pending[pair.key]
             if not future.cancelled() and future.exception() is None:
                 self._keep(pair, future)
@@ -270,10 +246,11 @@ class PairStudent:
 
     def _keep(self, pair: Pair, future: Future) -> None:
         score = float(future.result()[0][0])
-        if 0 <= score <= 1 and self.scorer is not _CLOSED:
-            self.scores.put(pair.query, pair.item_id, pair.text.stamp, score)
+        if 0 <= score <= 1 and self.scorer is not CLOSED:
+            stamp, read = pair.made_of
+            self.scores.put(pair.query, pair.item_id, stamp, score, read)
             if self.scores.shared(pair.query):
-                self.writer.offer(Made(pair.query_hash, self.accepted.student, pair.item_id, pair.text.stamp, score))
+                self.writer.offer(Made(pair.query_hash, self.accepted.student, pair.item_id, stamp, score, read))
 
 
 def _collect(futures: Sequence[tuple[int, Future]], known: Known) -> dict[str, float]:

@@ -27,13 +27,17 @@ CLOSE_S: Final = 3.0
 
 
 class Made(NamedTuple):
-    """One score: hash of the query, who computed it, the item, the stamp of its text, the probability."""
+    """One score: hash of the query, who computed it, the item, the stamp of its text, the probability, the neighbours.
+
+    Of these the hash, 0 where none were read.
+    """
 
     query: int
     part: bytes
     item_id: str
     stamp: int
     score: float
+    neighbours: int = 0
 
 
 class ScoreWriter(Protocol):
@@ -100,7 +104,7 @@ class RedisScoreWriter:
         while several := self._next():
             by_query: dict[tuple[int, bytes], list[Score]] = {}
             for made in several:
-                by_query.setdefault((made.query, made.part), []).append((made.item_id, made.stamp, made.score))
+                by_query.setdefault((made.query, made.part), []).append(made[2:])
             self._write(by_query)
         self.cache.close()
 

@@ -139,6 +139,11 @@ class Student:
         return None
 
     @property
+    def neighbours(self) -> bool:
+        """No: a vector is of one text."""
+        return False
+
+    @property
     def calibration_error(self) -> float | None:
         """None: a cosine is no probability."""
         return None

@@ -10,10 +10,16 @@ from typing import Protocol
 
 from headrace.online.batch import Batcher
 from headrace.online.catalogue import Catalogue, Text
+from headrace.online.pair_neighbours import Told
 from headrace.online.scored import Known
 from headrace.streams.score_cache import Accepted
 
 Cached = Callable[[float], Awaitable[Sequence[bytes | None]]]
+
+
+def nothing_told() -> Sequence[Told]:
+    """No state, or nobody who reads it."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,8 @@ class Asked:
         encoders: computes what this request waits for. fillers: computes behind the requests.
         cached: what the score cache holds for the items, [B], or nothing if that is not known by a time of the
             monotonic clock; awaiting it costs no round trip of its own.
+        told: what there is to tell beside each item's pair, [B], or nothing as long as the state is not known; asked
+            after ``cached`` was awaited, and only by a student that reads neighbours.
     """
 
     query: str
@@ -38,6 +46,7 @@ class Asked:
     encoders: Batcher
     fillers: Batcher
     cached: Cached
+    told: Callable[[], Sequence[Told]] = nothing_told
 
 
 class StudentAtWork(Protocol):
@@ -46,6 +55,10 @@ class StudentAtWork(Protocol):
     @property
     def accepted(self) -> Accepted | None:
         """Whose scores of the cache in Redis it uses; None: it has no use for them and they need not be read."""
+
+    @property
+    def neighbours(self) -> bool:
+        """Whether it reads behaviour neighbours beside a pair."""
 
     @property
     def calibration_error(self) -> float | None:

@@ -13,9 +13,9 @@ Shapes: B items asked, K items scored, F features.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ from headrace.online.lookup import Lookup
 from headrace.online.messages import FeaturesRequest, ModelSaid, RankAnswer, RankRequest
 from headrace.online.meters import Meters
 from headrace.online.outbox import FeatureLog
+from headrace.online.pair_neighbours import Near, Told, near_of, told_of
+from headrace.online.query_texts import QueryTexts
 from headrace.online.registry import Registry
 from headrace.online.scored import Known, Scored, nothing_known, reading_of, unscored
 from headrace.online.students import Asked, StudentAtWork
@@ -67,6 +69,14 @@ class Model:
     student: StudentAtWork | None = None
 
 
+class Read(NamedTuple):
+    """The state, why it is empty although the store may know more ("" when it is whole), and who is near in it."""
+
+    found: Found
+    reason: str
+    near: Near | None = None
+
+
 @dataclass(slots=True)
 class Case:
     """One request on its way: what was asked, when it came, until when it may take, what each stage took (seconds)."""
@@ -98,8 +108,9 @@ class Worker:
         encoders: encodes queries. fillers: makes item vectors behind the requests.
         features_log: where served features go. meters: counts.
         deadline_s: for requests that name none.
-        rule: when an edge is a neighbour, for `features`.
+        rule: when an edge is a neighbour.
         now_ms: the wall clock.
+        query_texts: of queries that led to items, for a student that reads neighbours.
     """
 
     registry: Registry[Model]
@@ -113,6 +124,7 @@ class Worker:
     rule: NeighbourRule = field(default_factory=NeighbourRule)
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     costs: Costs = field(default_factory=Costs)
+    query_texts: QueryTexts = field(default_factory=QueryTexts)
 
     async def rank(self, request: RankRequest, request_id: str, arrived_s: float) -> RankAnswer:
         """The answer to a request that arrived at ``arrived_s`` of the monotonic clock.
@@ -129,7 +141,7 @@ class Worker:
             reading = asyncio.ensure_future(self._read(case, model.student))
             try:
                 known = await self._known(model.student, case, reading)
-                found, no_state = await reading
+                found, no_state, _ = await reading
             finally:
                 reading.cancel()
             return self._answer(case, model, self._score(model, case, known, found, no_state))
@@ -158,25 +170,27 @@ class Worker:
             return 0
         return model.student.prefill(self.catalogue, self.fillers, room)
 
-    async def _read(self, case: Case, student: StudentAtWork | None) -> tuple[Found, str]:
-        """The state, and why it is empty although the store may know more ("" when it is whole)."""
+    async def _read(self, case: Case, student: StudentAtWork | None) -> Read:
+        """The state in one round trip; of the query's edges all are read only for a student that reads neighbours."""
         began_s = time.monotonic()
         left_s = case.wait_until_s(self.costs.of(len(case.ids))) - began_s
         cached = student is not None and student.accepted is not None
-        question = Question(query_of(case.request.query)[0], case.request.client_id, case.ids, scores=cached)
+        whole = student is not None and student.neighbours and bool(case.ids)
+        question = Question(query_of(case.request.query)[0], case.request.client_id, case.ids, whole, cached)
         try:
             async with asyncio.timeout(max(0.0, left_s)):
-                return await self.lookup.read(question, case.now_ms), ""
+                found = await self.lookup.read(question, case.now_ms)
+            if not whole:
+                return Read(found, "")
+            return Read(found.listed(case.ids), "", near_of(found, len(case.ids), self.rule))
         except TimeoutError:
-            return Found(), "deadline"
+            return Read(Found(), "deadline")
         except StoreUnavailable:
-            return Found(), "store_unavailable"
+            return Read(Found(), "store_unavailable")
         finally:
             case.stages["feature"] = time.monotonic() - began_s
 
-    async def _known(
-        self, student: StudentAtWork | None, case: Case, reading: "asyncio.Future[tuple[Found, str]]"
-    ) -> Known:
+    async def _known(self, student: StudentAtWork | None, case: Case, reading: "asyncio.Future[Read]") -> Known:
         """What the student gives for the items' texts."""
         ids = case.ids
         if student is None or not ids:
@@ -185,7 +199,14 @@ class Worker:
         async def cached(until_s: float) -> tuple[bytes | None, ...]:
             left_s = CACHE_SHARE * (until_s - time.monotonic())
             await asyncio.wait((reading,), timeout=max(0.0, left_s))
-            return reading.result()[0].scores if reading.done() else ()
+            return reading.result().found.scores if reading.done() else ()
+
+        def told() -> Sequence[Told]:
+            near = reading.result().near if reading.done() else None
+            if near is None:
+                return ()
+            titles = [text.text if text is not None else None for text in self.catalogue.texts(near.query)]
+            return told_of(near, titles, self.query_texts.of(near.queries()))
 
         known = await student.known(
             Asked(
@@ -197,6 +218,7 @@ class Worker:
                 encoders=self.encoders,
                 fillers=self.fillers,
                 cached=cached,
+                told=told,
             )
         )
         case.stages |= known.stages

@@ -17,8 +17,8 @@ from headrace.streams.keys import Keys
 from headrace.streams.redis_wire import Wire
 from headrace.streams.score_cache import ITEMS, MAX_AGE_MS, RECORD_BYTES, SOURCE_AT, Cached, Source, encode
 
-Score = tuple[str, int, float]
-"""(item id, stamp of its text, calibrated probability)."""
+Score = tuple[str, int, float] | tuple[str, int, float, int]
+"""(item id, stamp of its text, calibrated probability) and, where neighbours were read, the hash of them."""
 
 _LOOK_S: Final = 2.0
 _AT_ONCE: Final = 500
@@ -114,8 +114,9 @@ class ScoreCache:
         now_ms = self._now_ms()
         scores = scores[-self._bounds.items :]
         fields: list[bytes | str | int] = []
-        for item_id, content, score in scores:
-            fields += (item_id, encode(Cached(part, content, 0, source, score, now_ms)))
+        for item_id, content, score, *read in scores:
+            neighbours = read[0] if read else 0
+            fields += (item_id, encode(Cached(part, content, neighbours, source, score, now_ms)))
         if not fields or not self._has_room():
             return 0
         head = (self._bounds.ttl_ms, self._bounds.items, RECORD_BYTES, SOURCE_AT)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import isfinite
-from struct import Struct
+from struct import Struct, pack
 from typing import Final, Literal
 
 from headrace.streams.keys import Keys
@@ -43,7 +43,7 @@ class Cached:
     Attributes:
         part: 8 bytes that name the model (``part_name``).
         content: stamp of the item's text (``stamp_of``).
-        neighbours: hash of the behaviour neighbours that the model read, 0 when none.
+        neighbours: hash of the behaviour neighbours that the model read (``neighbours_hash``), 0 when none.
         source: who computed it.
         score: calibrated probability that the item is relevant to the query; float32.
         written_ms: when.
@@ -86,6 +86,21 @@ def stamp_of(text: str) -> int:
     """The 64-bit stamp of an item's text, 0 .. 2**64 - 1: another text has another one, in every process the same."""
     # Half a surrogate pair is legal in a string of Python and in no encoding.
     return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+
+
+def neighbours_hash(query: Sequence[str], item: Sequence[str]) -> int:
+    """The 64-bit hash of the neighbours that a model reads, 0 when there are none; in every process the same.
+
+    Args:
+        query: titles of items that the query led to, in the order they are read.
+        item: queries that led to the item, likewise.
+    """
+    if not query and not item:
+        return 0
+    texts = [text.encode("utf-8", "surrogatepass") for text in (*query, *item)]
+    # Numbers and lengths first: what is one text and what two, and whose side it stands on, is part of it.
+    head = pack(f"<{len(texts) + 2}I", len(query), len(item), *map(len, texts))
+    return int.from_bytes(blake2b(head + b"".join(texts), digest_size=8).digest(), "little") or 1
 
 
 def encode(cached: Cached) -> bytes:

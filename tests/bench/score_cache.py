@@ -40,7 +40,8 @@ from headrace.online.messages import RankAnswer, RankRequest
 from headrace.online.meters import new_meters
 from headrace.online.outbox import NoFeatureLog
 from headrace.online.pair_scores import PairScores
-from headrace.online.pair_student import PairScoring, PairStudent
+from headrace.online.pair_scoring import Neighbours, PairScoring
+from headrace.online.pair_student import PairStudent
 from headrace.online.pairs import PairScorer
 from headrace.online.redis_pipe import RedisPipe
 from headrace.online.registry import Registry
@@ -70,7 +71,9 @@ class Fixed:
     def __init__(self, scorer: PairScorer) -> None:
         self.scorer = scorer
 
-    def score(self, queries: Sequence[str], titles: Sequence[str]) -> NDArray[np.float32]:
+    def score(
+        self, queries: Sequence[str], titles: Sequence[str], neighbours: Neighbours = None
+    ) -> NDArray[np.float32]:
         rows, width = self.scorer.tokens(queries, titles), self.scorer.config.max_tokens
         logits = np.empty(len(rows), np.float32)
         for places in batches([width] * len(rows), self.scorer.batch_tokens):

@@ -23,15 +23,16 @@ from headrace.streams.events import ItemChanged
 from tiny_models import write_pair_student
 from tiny_student import tiny_files
 
-KINDS = ("bi-encoder", "cross-encoder")
+KINDS = ("bi-encoder", "cross-encoder", "cross-encoder with neighbours")
 TITLES = {"a": "red shoe", "b": "a mouse", "c": "xyz 12", "d": "shoes " * 40, "e": "[SEP] red"}
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("parts")
-    made = write_part(repository, "student", tiny_files()) if request.param == KINDS[0] else None
-    return repository / "parts" / (made or write_pair_student(repository, 1, "teacher", 0.02))
+    if request.param == KINDS[0]:
+        return repository / "parts" / write_part(repository, "student", tiny_files())
+    return repository / "parts" / write_pair_student(repository, 1, "teacher", 0.02, request.param == KINDS[2])
 
 
 @pytest.fixture
@@ -162,3 +163,4 @@ def test_a_student_says_whose_scores_it_may_use_and_how_far_they_are_off(folder:
     shares = "cross" in (folder / "config.json").read_text()
     assert (student.accepted is not None) == shares
     assert student.calibration_error == (0.02 if shares else None)
+    assert student.neighbours == ('"neighbours":true' in (folder / "config.json").read_text())

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from headrace.models.head import Head
 from headrace.online.batch import Batcher, BatchLimits, next_batch
 from headrace.online.catalogue import Text
 from headrace.online.ladder import PairCosts
+from headrace.online.pair_neighbours import Near, told_of
 from headrace.online.pair_scores import PairScores
 from headrace.online.pair_student import PairStudent
 from headrace.online.pairs import PairScorer
@@ -93,41 +96,54 @@ def test_a_students_score_does_not_depend_on_the_other_items(texts: list[str], q
 
 
 @cache
-def scorer() -> PairScorer:
+def scorer(neighbours: bool) -> PairScorer:
     repository = Path(mkdtemp(prefix="hr-laws-"))
-    return PairScorer(repository / "parts" / write_pair_student(repository, 1))
+    return PairScorer(repository / "parts" / write_pair_student(repository, 1, neighbours=neighbours))
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(TEXTS, min_size=1, max_size=12), TEXTS, st.data())
+SIDES = st.lists(st.lists(TEXTS, max_size=2), min_size=1, max_size=3)
+
+
+@pytest.mark.parametrize("neighbours", [False, True])
+@settings(max_examples=20, deadline=None)
+@given(st.lists(TEXTS, min_size=1, max_size=12), TEXTS, SIDES, st.data())
 def test_a_pairs_score_does_not_depend_on_whether_it_came_from_a_cache(
-    texts: list[str], query: str, data: st.DataObject
+    neighbours: bool, texts: list[str], query: str, sides: list[list[str]], data: st.DataObject
 ) -> None:
     """Some pairs come from Redis, as another worker wrote them, some from memory, some are computed now."""
-    part = part_name("student")
-    student = PairStudent(scorer(), PairScores(1 << 20), Accepted(part), costs=PairCosts(1e-7))
+    part, used = part_name("student"), scorer(neighbours)
+    student = PairStudent(used, PairScores(1 << 20), Accepted(part), neighbours=neighbours, costs=PairCosts(1e-7))
     items = [Text(text, stamp_of(text)) for text in texts]
     ids = tuple(str(number) for number in range(len(items)))
+    near = Near(tuple(sides[0]), tuple((place % len(sides),) for place in range(len(items))))
+    told = told_of(near, sides[0], {number: " ".join(side) for number, side in enumerate(sides)})
     places = st.sets(st.sampled_from(range(len(items))))
     in_memory, in_redis = data.draw(places), data.draw(places)
-    alone = [float(scorer().score([normalise(query)], [text])[0]) for text in texts]
-    values = [
-        encode(Cached(part, item.stamp, 0, "student", score, 1)) if place in in_redis else None
-        for place, (item, score) in enumerate(zip(items, alone, strict=True))
+    alone = [
+        float(used.score([normalise(query)], [text], [one.neighbours])[0])
+        for text, one in zip(texts, told, strict=True)
     ]
-    student.warm([(query, ids[place], items[place]) for place in in_memory])
+    hashes = [one.hash if neighbours else 0 for one in told]
+    values = [
+        encode(Cached(part, item.stamp, read, "student", score, 1)) if place in in_redis else None
+        for place, (item, score, read) in enumerate(zip(items, alone, hashes, strict=True))
+    ]
 
-    async def cached(until_s: float) -> list[bytes | None]:
-        return values
+    async def ask(chosen: Sequence[int], values: Sequence[bytes | None]) -> Known:
+        async def cached(until_s: float) -> Sequence[bytes | None]:
+            return values
 
-    async def ask() -> Known:
         batcher, until_s = Batcher(BatchLimits(waiting=1_000)), time.monotonic() + 30
         batcher.start()
-        known = await student.known(Asked(query, ids, items, 1, until_s, batcher, batcher, cached))
+        names, named = tuple(ids[place] for place in chosen), [items[place] for place in chosen]
+        beside = [told[place] for place in chosen]
+        asked = Asked(query, names, named, 1, until_s, batcher, batcher, cached, lambda: beside)
+        known = await student.known(asked)
         await asyncio.to_thread(batcher.close)
         return known
 
-    known = asyncio.run(ask())
+    asyncio.run(ask(sorted(in_memory), ()))
+    known = asyncio.run(ask(range(len(items)), values))
     assert known.counts()["student_cache"] == len(in_memory | in_redis)
     assert known.counts()["computed"] == len(items) - len(in_memory | in_redis)
     assert np.abs(known.scores - np.array(alone, dtype=np.float32)).max() <= 1e-6

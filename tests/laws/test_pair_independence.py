@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = {f"bert.{name}": value for name, value in read_tensors(files["model.safetensors"]).items()}
     sizes = {
         "classifier": (1, 384),
-        "neighbours.hidden": (384, 1152),
+        "neighbours.hidden": (384, 1154),
         "neighbours.out": (1, 384),
         "neighbours.gate": (1, 4),
     }

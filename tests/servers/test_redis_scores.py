@@ -48,6 +48,13 @@ def test_what_was_written_is_read_whoever_typed_the_query(cache: ScoreCache, wir
     assert (of_b.content, of_b.score, none) == (2, 0.25, ())
 
 
+def test_a_score_says_which_neighbours_were_read(cache: ScoreCache, wire: Wire, namespace: str) -> None:
+    cache.put(QUERY, [("a", 1, 0.5, 2**64 - 1), ("b", 2, 0.25)], STUDENT, "student")
+    assert [one.neighbours for [one] in kept(wire, namespace, "a", "b")] == [2**64 - 1, 0]
+    cache.put(QUERY, [("a", 1, 0.75, 7)], STUDENT, "student")
+    assert kept(wire, namespace, "a") == [(Cached(STUDENT, 1, 7, "student", 0.75, NOW_MS),)]
+
+
 def test_a_write_replaces_its_own_source_and_leaves_the_other(cache: ScoreCache, wire: Wire, namespace: str) -> None:
     cache.put(QUERY, [("a", 1, 0.5)], STUDENT, "student")
     cache.put(QUERY, [("a", 1, 0.75)], TEACHER, "teacher")

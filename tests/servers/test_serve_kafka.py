@@ -13,14 +13,20 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from broker_clients import Broker
 from headrace.local.valkey import LocalValkey
 from headrace.models.features import FEATURES
+from headrace.models.pair_rows import PairNeighbours
+from headrace.online.pairs import PairScorer
 from headrace.streams import feature_log
-from headrace.streams.events import Click, EventLimits, ItemChanged, decode, encode
+from headrace.streams.events import Click, EventLimits, Impression, ItemChanged, Query, ShopperEvent, decode, encode
 from headrace.streams.feature_log import FeatureLogLimits
+from headrace.streams.identity import query_hash
 from headrace.streams.partitioners import partition_of
 from headrace.streams.redis_scores import ScoreCache
-from headrace.streams.score_cache import part_name, stamp_of
+from headrace.streams.redis_wire import Wire
+from headrace.streams.score_cache import decode as decode_scores
+from headrace.streams.score_cache import neighbours_hash, part_name, read_command, stamp_of
 from headrace.streams.topics import admin_of, all_topics, create_topics
 from serving import Worker, serving
+from shop_state import Shop
 from tiny_models import head, publish_tiny, publish_tiny_pairs
 
 
@@ -239,6 +245,66 @@ def test_a_cross_encoders_scores_come_from_whoever_has_them_first(
     assert feature_log.features_of(served)[0, FEATURES.index("student")] == 0.875
     assert head().score(feature_log.features_of(served)).tolist() == feature_log.scores_of(served).tolist()
     assert feature_log.scores_of(served).tolist() == taught["scores"]
+
+
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+def test_a_part_that_reads_neighbours_is_told_those_of_the_state(
+    tmp_path: Path, topics: Topics, valkey: LocalValkey, namespace: str
+) -> None:
+    """The query led to b and d, two queries led to a; a score is that of the part itself, whoever else is asked for."""
+    repository = tmp_path / "models"
+    publish_tiny_pairs(repository, student_seed=1, neighbours=True)
+    titles = {"a": "red shoe", "b": "a mouse", "c": "xyz 12", "d": "shoes"}
+    topics.put_items(*titles.items())
+    shop = Shop(valkey, namespace)
+    for query, item, clicks in (("red shoe", "b", 60), ("red shoe", "d", 40), ("mouse", "a", 50)):
+        shop.happen([event for number in range(120) for event in search(query, item, number, number < clicks)])
+    led = ((titles["b"], 1.0), (titles["d"], 1.0))
+    told = {"a": PairNeighbours(led, (("mouse", 1.0),)), "c": PairNeighbours(led)}
+    told |= dict.fromkeys("bd", PairNeighbours(led, (("red shoe", 1.0),)))
+    scorer = next(PairScorer(part) for part in (repository / "parts").iterdir() if (part / "config.json").exists())
+    wanted = scorer.score(["red shoe"] * 4, [titles[item] for item in "abcd"], [told[item] for item in "abcd"])
+    flags = ("--namespace", namespace, "--trust-now", *topics.flags())
+    with serving(tmp_path, repository, valkey.url, *flags) as worker:
+        worker.wait(lambda: bool(worker.ready()["items_caught_up"]))
+        worker.rank("red shoe", "abcd", now_ms=SHOP_MS)
+        worker.wait(lambda: worker.metric('headrace_query_texts_total{result="read"}') == 2)
+        worker.rank("red shoe", "abcd", now_ms=SHOP_MS)
+        said = worker.rank("red shoe", "abcd", now_ms=SHOP_MS, explain=True).json()
+        assert said["student_sources"] == sources(student_cache=4)
+        served = [item["features"]["student"] for item in said["items"]]
+        assert served == wanted.astype(np.float16).astype(np.float32).tolist()
+        assert (wanted != scorer.score(["red shoe"] * 4, [titles[item] for item in "abcd"])).all()
+        alone = worker.rank("RED shoe", "a", now_ms=SHOP_MS, explain=True).json()  # b and d are near all the same
+        assert alone["student_sources"] == sources(student_cache=1)
+        assert alone["items"][0]["features"]["student"] == served[0]
+        # four as they were first, and three again once the texts of queries had come
+        worker.wait(lambda: worker.metric('headrace_score_cache_writes_total{result="sent"}') == 7)
+        assert worker.ready() and worker.metric('headrace_catalogue_items{kind="queries"}') == 2
+    wire = Wire(valkey.url)
+    [values] = wire.call([read_command(shop.keys, query_hash("red shoe"), "abcd")])
+    wire.close()
+    shop.close()
+    assert isinstance(values, list)
+    kept = [record for value in values for record in decode_scores(value)]
+    assert [record.neighbours for record in kept] == [
+        neighbours_hash([text for text, _ in one.query], [text for text, _ in one.item])
+        for one in (told[item] for item in "abcd")
+    ]
+
+
+SHOP_MS = 20_000 * 86_400_000 + 43_200_000
+
+
+def search(query: str, item: str, number: int, clicked: bool) -> list[ShopperEvent]:
+    """A shopper who sees one item and perhaps clicks it."""
+    client, at_ms = f"{query}-{item}-{number}", SHOP_MS - 60_000
+    found: list[ShopperEvent] = [
+        Query(f"{client}-1", client, "q", at_ms, query),
+        Impression(f"{client}-2", client, "q", at_ms + 1, (item,), (1,)),
+        Click(f"{client}-3", client, "q", at_ms + 2, item, 1),
+    ]
+    return found if clicked else found[:2]
 
 
 def sources(**items: int) -> dict[str, int]:

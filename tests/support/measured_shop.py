@@ -40,9 +40,10 @@ def fill(url: str) -> None:
     wire.call([("HSET", KEYS.query(query_hash("red shoe")), item, edge) for item in KNOWN_ITEMS])
     wire.call([("HSET", KEYS.query(query_hash("red shoe")), b"\0f", b"source-a" + (77).to_bytes(8, "little"))])
     rows = np.zeros(50, dtype=[("query", "<u8"), ("day", "<u2"), ("exposures", "<u4"), ("clicks", "<u4")])
-    rows["query"], rows["day"] = np.repeat(np.arange(5), 10), np.tile(np.arange(DAY - 9, DAY + 1), 5)
-    rows["exposures"], rows["clicks"] = 50, 12
-    wire.call([("SET", KEYS.item(item), bytes((CODEC, 0)) + rows.tobytes()) for item in KNOWN_ITEMS])
+    rows["day"], rows["exposures"], rows["clicks"] = np.tile(np.arange(DAY - 9, DAY + 1), 5), 50, 12
+    for number, item in enumerate(KNOWN_ITEMS):
+        rows["query"] = np.repeat(5 * number + np.arange(5), 10)
+        wire.call([("SET", KEYS.item(item), bytes((CODEC, 0)) + rows.tobytes())])
     log = np.zeros(6_400, dtype=sequences.RECORD)
     log["at_ms"] = NOW_MS - np.arange(6_400)[::-1] * 60_000
     log["item"], log["query"] = random.integers(0, 2**63, 6_400), random.integers(0, 2**63, 6_400)

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.models import baskets, online_retail
-from headrace.models.baskets import EdgeRule, Period, wilson_lower
+from headrace.models.baskets import EdgeRule, Period
 from headrace.models.leak_guard import Guard, guarded
 from headrace.models.prompts import Pair
+from headrace.models.wilson import wilson_lower
 from headrace.tour.flow import LISTED, SHOWN
 from headrace.tour.shop import Judged, Shop, candidates, load
 from headrace.tour.shoppers import ClickModel, Shoppers

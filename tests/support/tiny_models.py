@@ -73,12 +73,15 @@ def write_student(repository: Path, seed: int) -> str:
     return write_part(repository, "student", files)
 
 
-def write_pair_student(repository: Path, seed: int, teacher: str = "", calibration_error: float | None = None) -> str:
+def write_pair_student(
+    repository: Path, seed: int, teacher: str = "", calibration_error: float | None = None, neighbours: bool = False
+) -> str:
     """The digest of a cross-encoder's part with random weights, and what it says of its teacher and its scale."""
     remarks: dict[str, object] = {"teacher": teacher} if teacher else {}
     if calibration_error is not None:
         remarks["calibration_error"] = calibration_error
-    files = {**tiny_pair_files(seed=seed), "config.json": written(tiny_config(), remarks)}
+    files = {**tiny_pair_files(False, neighbours, seed=seed)}
+    files["config.json"] = written(tiny_config(neighbours=neighbours), remarks)
     return write_part(repository, "student", files)
 
 

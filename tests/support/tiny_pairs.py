@@ -38,7 +38,7 @@ def tiny_pair_tensors(seed: int = 0) -> Mapping[str, Floats]:
     for name, outputs, inputs in (
         ("bert.pooler.dense", width, width),
         ("classifier", 1, width),
-        ("neighbours.hidden", width, 3 * width),
+        ("neighbours.hidden", width, 3 * width + 2),
         ("neighbours.out", 1, width),
         ("neighbours.gate", 1, 4),
     ):

@@ -19,6 +19,7 @@ from headrace.online.lookup import RedisLookup
 from headrace.online.meters import Meters, new_meters
 from headrace.online.outbox import EventSink, FeatureLog, KafkaFeatureLog, NoFeatureLog
 from headrace.online.pairs import open_student
+from headrace.online.query_texts import RESULTS, QueryTexts
 from headrace.online.redis_pipe import RedisPipe
 from headrace.online.registry import Registry
 from headrace.online.score_writer import NoScoreWriter, RedisScoreWriter, ScoreWriter
@@ -202,20 +203,24 @@ class Service:
         self.features_log = self._features_log()
         self.items = self._items()
         self.sink = self._sink()
+        self.lookup = RedisLookup(RedisPipe(settings.redis_url), settings.namespace, settings.window_days)
+        # shown from the start: 0, where no student reads neighbours
+        counts = {result: meters.query_texts.labels(result) for result in RESULTS}
+        self.query_texts = QueryTexts(self.lookup.texts, lambda result, names: counts[result].inc(names))
 
     def edge(self) -> Edge:
         """The doors."""
         settings = self.settings
-        lookup = RedisLookup(RedisPipe(settings.redis_url), settings.namespace, settings.window_days)
         worker = Worker(
             registry=self.registry,
-            lookup=lookup,
+            lookup=self.lookup,
             catalogue=self.catalogue,
             encoders=self.encoders,
             fillers=self.fillers,
             features_log=self.features_log,
             meters=self.meters,
             deadline_s=settings.deadline_ms / 1000,
+            query_texts=self.query_texts,
         )
         config = EdgeConfig(
             places=settings.places,
@@ -266,6 +271,8 @@ class Service:
         self.meters.model_state.labels("unloading").set(self.registry.waiting())
         self.meters.catalogue_items.labels("texts").set(len(self.catalogue))
         self.meters.catalogue_bytes.labels("texts").set(self.catalogue.size_bytes)
+        self.meters.catalogue_items.labels("queries").set(len(self.query_texts))
+        self.meters.catalogue_bytes.labels("queries").set(self.query_texts.size_bytes)
         held, size_bytes = model.student.held() if model is not None and model.student is not None else (0, 0)
         self.meters.catalogue_items.labels("vectors").set(held)
         self.meters.catalogue_bytes.labels("vectors").set(size_bytes)

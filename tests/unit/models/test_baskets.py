@@ -13,10 +13,9 @@ from headrace.models.baskets import (
     Period,
     Window,
     labelled,
-    wilson_lower,
 )
 from headrace.models.leak_guard import OPEN, Guard
-from headrace.streams import neighbours
+from headrace.models.wilson import wilson_lower
 
 A, B, C, D, E = range(5)
 TEXTS = ("lamp", "shade", "bulb", "cake stand", "tea pot")
@@ -102,8 +101,6 @@ def test_what_leads_to_an_item_is_ranked_by_the_bound_and_not_by_the_rate() -> N
     window.forward(1)
     assert wilson_lower(np.array([12, 110]), np.array([20, 200])) == pytest.approx([0.3866, 0.4808], abs=1e-4)
     assert window.led_by(E).tolist() == [B, A]  # .55 of 200 is surer than .6 of 20
-    rule = neighbours.wilson_lower
-    assert wilson_lower(np.array([0, 3]), np.array([4, 3])) == pytest.approx([rule(0, 4), rule(3, 3)])
 
 
 def of(rows: Sequence[Labelled], **wanted: object) -> list[Labelled]:

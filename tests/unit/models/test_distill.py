@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from headrace.models import distill, fitting, student
 from headrace.models.distill import Adversary, DistillCourse, aims_of, batches
 from headrace.models.pair_rows import PairNeighbours, tokenizer_of
+from headrace.models.prompts import Pair
 from headrace.models.student import NeighbourRows, Student, StudentConfig
 from tiny_pairs import VOCABULARY
 from tiny_transformers import LISTS, TARGETS, quiet, rows_of, tiny_student
@@ -158,6 +159,35 @@ def test_neighbours_are_learned_from(tmp_path: Path) -> None:
     distill.train(one, rows, TARGETS, LISTS, replace(COURSE, epochs=4), tmp_path, quiet)
     assert one.neighbours.out.weight.abs().max() > 0
     assert not np.array_equal(student.predict(one, rows), student.predict(one, rows.rows))
+
+
+Told = list[tuple[Pair, PairNeighbours]]
+
+
+def _told(letters: str, count: int, seed: int) -> tuple[Told, np.ndarray[Any, Any]]:
+    """Pairs of one query with random titles, relevant where a neighbour is like the title, and these targets."""
+    random, found = np.random.default_rng(seed), Told()
+    for number in range(count):
+        title, other, third = random.choice(list(letters), (3, 2), replace=False).tolist()
+        near = title[::-1] if number % 2 else other
+        given = PairNeighbours(((" ".join(near), 1.0), (" ".join(third), 1.0)))
+        found.append((Pair("red", " ".join(title)), given))
+    return found, np.arange(count) % 2
+
+
+def test_that_titles_like_their_neighbours_are_relevant_is_learned_in_few_steps_of_any_words(tmp_path: Path) -> None:
+    one = tiny_student(StudentConfig(16, neighbours=True), dropout=0.0)
+
+    def rows(told: Told) -> NeighbourRows:
+        tokenizer = tokenizer_of(VOCABULARY, student.part_config(one))
+        return NeighbourRows(rows_of(one, [pair for pair, _ in told]), tokenizer, [given for _, given in told])
+
+    told, aims = _told("abcdefghijklmnop", 320, 1)
+    course = DistillCourse(1e-3, 32, 32, 15, margin=0.0, anchor=1.0)
+    distill.train(one, rows(told), aims.astype(np.float64), range(len(told)), course, tmp_path, quiet)
+    others, aims = _told("qrstuvwxyz", 200, 2)
+    scores = student.predict(one, rows(others))
+    assert np.mean(scores[aims == 1][:, None] > scores[aims == 0]) > 0.9
 
 
 def test_the_checkpoint_of_another_course_is_refused(tmp_path: Path) -> None:

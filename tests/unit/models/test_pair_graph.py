@@ -3,15 +3,25 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 import transformers
 
 from headrace.models import minilm
 from headrace.models.graph_nodes import Precision
+from headrace.models.neighbour_gate import likenesses
 from headrace.models.onnx_chain import Chain
 from headrace.models.pair_graph import pair_chain
-from headrace.models.pair_rows import Arrays, PairConfig, PairNeighbours, PairRows, neighbour_arrays, tokenizer_of
+from headrace.models.pair_rows import (
+    Arrays,
+    PairConfig,
+    PairNeighbours,
+    PairRows,
+    neighbour_arrays,
+    pair_rows,
+    tokenizer_of,
+)
 from headrace.models.student import Student, StudentConfig
 from headrace.models.weights import read_tensors
 from tiny_pairs import VOCABULARY, Floats, tiny_config, tiny_pair_files, tiny_pair_tensors
@@ -115,6 +125,22 @@ def test_the_extras_are_those_of_the_trained_student(core_terms: bool, neighbour
         wanted = student(tensors).numpy()
     found = logits(arrays | (told if neighbours else {}), "fp32", core_terms, neighbours)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_the_graph_compares_neighbours_with_the_other_text_as_the_student_does() -> None:
+    files = dict(tiny_pair_files(neighbours=True, precision="fp32"))
+    first = onnxruntime.InferenceSession(files["model-00.onnx"])
+    tokenizer = tokenizer_of(VOCABULARY, tiny_config())
+    texts = ("red shoe", "a b c", "", "shoes x y", "mouse")
+    arrays = pair_rows(tokenizer, texts, texts[1:] + texts[:1]).arrays(range(5), SHAPE.max_tokens)
+    arrays |= neighbour_arrays(tokenizer, GIVEN)
+    arrays["token_type_ids"][arrays["attention_mask"] == 0] = 1  # what stands under the mask is not read
+    given = {value.name: arrays[value.name] for value in first.get_inputs()}
+    (found,) = first.run(["neighbours_alike"], given)
+    table = torch.from_numpy(tiny_pair_tensors()["bert.embeddings.word_embeddings.weight"])
+    wanted = likenesses({name: torch.from_numpy(array) for name, array in arrays.items()}, table)
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-6)
+    assert (found > 0.01).sum(axis=0).tolist() == [2, 2]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

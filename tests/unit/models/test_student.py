@@ -9,9 +9,12 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from headrace.models import student
+from headrace.models.neighbour_gate import likenesses
 from headrace.models.pair_rows import PairNeighbours, neighbour_arrays, tokenizer_of
+from headrace.models.prompts import Pair
 from headrace.models.student import NeighbourRows, Student, StudentConfig, predict, tensors_of
 from tiny_pairs import VOCABULARY
+from tiny_student import WORDS
 from tiny_transformers import PAIRS, rows_of, tiny_bert, tiny_student, write_model
 
 BOTH = StudentConfig(max_tokens=16, core_terms=True, neighbours=True)
@@ -104,10 +107,67 @@ def test_the_gate_adds_what_is_written_down() -> None:
             given[f"{side}_neighbour_weights"][0] @ table[given[f"{side}_neighbour_ids"][0]]
             for side in ("query", "item")
         ]
-        hidden = torch.tanh(one.neighbours.hidden(torch.cat([states.last_hidden_state[0, 0], *sides])))
+        alike = 128 * (likenesses(given, table)[0] - 1 / 3)
+        hidden = torch.tanh(one.neighbours.hidden(torch.cat([states.last_hidden_state[0, 0], *sides, alike])))
         counts = torch.tensor([float(plain), np.log1p(120.0), 2.0, 1.0], dtype=torch.float32)
         aim = plain + torch.sigmoid(one.neighbours.gate(counts))[0] * one.neighbours.out(hidden)[0]
     assert predict(one, rows)[3] == pytest.approx(float(aim), abs=1e-5)
+
+
+def alike(pairs: list[Pair], given: list[PairNeighbours | None]) -> list[list[float]]:
+    one = tiny_student(StudentConfig(8, neighbours=True))
+    tokenizer = tokenizer_of(VOCABULARY, student.part_config(one))
+    rows = NeighbourRows(rows_of(one, pairs), tokenizer, given)
+    table = one.bert.embeddings.word_embeddings.weight
+    found = likenesses(tensors_of(rows.arrays(range(len(pairs)), 12), CPU), table)
+    assert not found.requires_grad
+    return [[round(value, 6) for value in row] for row in found.tolist()]
+
+
+def test_a_likeness_is_how_well_a_text_is_found_among_the_neighbours_of_the_other_one() -> None:
+    words = tiny_student().bert.embeddings.word_embeddings.weight.detach()
+    x, a, b, mouse = (words[WORDS.index(word)] / words[WORDS.index(word)].norm() for word in ("x", "a", "b", "mouse"))
+    near = [max(0.0, float(word @ x), float(word @ mouse)) for word in (a, b)]
+    given = PairNeighbours((("b", 1.0), ("x", 1.0)), (("red", 0.2),))
+    assert alike([Pair("red", "b")], [given]) == [[1, 1]]
+    assert alike([Pair("a", "a b")], [PairNeighbours((("x", 0.5), ("mouse", 0.1)))]) == [
+        [pytest.approx(np.mean(near), abs=1e-6), 0]
+    ]
+    # Of a text that was cut, what is left; its mates are padded and have more neighbours.
+    cut = alike([Pair("a", "a b " * 9), Pair("x", "mouse")], [PairNeighbours((("a b", 1.0),)), given])
+    assert cut[0] == [1, 0]
+
+
+def test_where_there_is_nothing_to_compare_nothing_is_alike() -> None:
+    given = PairNeighbours((("b", 1.0),), (("b", 1.0),))
+    assert alike([Pair("", "b"), Pair("b", ""), Pair("", ""), Pair("b", "b")], [*[given] * 3, None]) == [
+        [1, 0],
+        [0, 1],
+        [0, 0],
+        [0, 0],
+    ]
+
+
+def test_a_side_without_neighbours_says_neither_that_it_is_alike_nor_that_it_is_not() -> None:
+    one = taught(tiny_student(StudentConfig(16, neighbours=True))).eval()
+    seen: list[torch.Tensor] = []
+    one.neighbours.hidden.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, -2:]))
+    predict(one, with_neighbours(one, [PairNeighbours((("mouse", 1.0),))] * len(PAIRS)))
+    assert (seen[0][:, 0] != 0).all()
+    assert (seen[0][:, 1] == 0).all()
+
+
+def test_where_the_layers_are_coarse_the_neighbours_are_not() -> None:
+    one = taught(tiny_student(StudentConfig(16, neighbours=True))).eval()
+    given = tensors_of(with_neighbours(one, [SOME] * len(PAIRS)).arrays(range(8)), CPU)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    one.neighbours.hidden.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0][:, -2:], output)))
+    with torch.inference_mode():
+        one(given)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert one(given).dtype == torch.float32
+    assert torch.equal(seen[0][0], seen[1][0])
+    assert seen[1][1].dtype == torch.float32
 
 
 @pytest.mark.parametrize("config", [StudentConfig(64), StudentConfig(64, neighbours=True)])

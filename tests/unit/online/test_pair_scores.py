@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.online.pair_scores import PAIR_BYTES, QUERY_BYTES, PairScores
+from headrace.online.pair_scores import NEIGHBOURS_BYTES, PAIR_BYTES, QUERY_BYTES, PairScores
 from headrace.streams.score_cache import ITEMS
 
 
@@ -12,7 +12,7 @@ def test_what_was_put_is_found_with_its_stamp() -> None:
     scores.put("red", "a", 1, 0.5)
     scores.put("red", "a", 2, 0.25)
     scores.put("red", "b", 3, 0.75)
-    assert scores.of("red") == {"a": (2, 0.25), "b": (3, 0.75)}
+    assert scores.of("red") == {"a": (2, 0.25, 0), "b": (3, 0.75, 0)}
     assert scores.of("blue") == {}
     assert len(scores) == 2
     scores.clear()
@@ -30,6 +30,18 @@ def test_the_query_asked_for_least_recently_leaves_first() -> None:
     assert scores.recent(1) == [("green", "a")]
 
 
+def test_a_score_says_which_neighbours_were_read_and_an_item_has_one() -> None:
+    pair_bytes = PAIR_BYTES + NEIGHBOURS_BYTES
+    scores = PairScores(20 * pair_bytes + QUERY_BYTES, pair_bytes)
+    scores.put("red", "0", 1, 0.5, 7)
+    for number in range(20):
+        scores.put("red", str(number), 1, 0.25, 8)
+    assert scores.of("red") == {str(number): (1, 0.25, 8) for number in range(20)}
+    assert (len(scores), scores.size_bytes) == (20, scores.limit_bytes)
+    scores.put("red", "20", 1, 0.5)
+    assert (len(scores), scores.size_bytes) == (0, 0)  # the query leaves as a whole
+
+
 def test_of_one_query_only_the_newest_items_are_kept() -> None:
     scores = PairScores(1 << 30)
     for number in range(ITEMS + 5):
@@ -42,7 +54,7 @@ def test_a_query_is_told_of_once_and_then_each_new_score() -> None:
     scores = PairScores(1 << 20)
     scores.put("red", "a", 1, 0.5)
     assert not scores.shared("red") and not scores.shared("never")
-    assert scores.take_unshared("red") == {"a": (1, 0.5)}
+    assert scores.take_unshared("red") == {"a": (1, 0.5, 0)}
     assert scores.shared("red")
     assert scores.take_unshared("red") == scores.take_unshared("never") == {}
     scores.clear()

@@ -4,16 +4,19 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from headrace import BundleMismatch, Overloaded
+from headrace.models.pair_rows import PairNeighbours
 from headrace.online.batch import Batcher, BatchLimits, Floats
 from headrace.online.catalogue import Text
 from headrace.online.ladder import PairCosts
+from headrace.online.pair_neighbours import Told
 from headrace.online.pair_scores import PairScores
+from headrace.online.pair_scoring import Neighbours
 from headrace.online.pair_student import PairStudent
 from headrace.online.score_writer import Made
 from headrace.online.scored import Known
@@ -25,9 +28,9 @@ NOW_MS = 1_800_000_000_000
 STUDENT, TEACHER = part_name("student"), part_name("teacher")
 
 
-def wanted(query: str, title: str) -> float:
+def wanted(query: str, title: str, told: PairNeighbours | None = None) -> float:
     """What the stand-in computes, as float32."""
-    return float(np.float32(stamp_of(f"{query}|{title}") % 1_000 / 1_000))
+    return float(np.float32(stamp_of(f"{query}|{title}{told or ''}") % 1_000 / 1_000))
 
 
 class Plain:
@@ -38,10 +41,11 @@ class Plain:
         self.go = threading.Event()
         self.go.set()
 
-    def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+    def score(self, queries: Sequence[str], titles: Sequence[str], neighbours: Neighbours = None) -> Floats:
         assert self.go.wait(10)
         self.asked += zip(queries, titles, strict=True)
-        return np.array([wanted(*pair) for pair in zip(queries, titles, strict=True)], dtype=np.float32)
+        given = neighbours if neighbours is not None else [None] * len(queries)
+        return np.array([wanted(*pair) for pair in zip(queries, titles, given, strict=True)], dtype=np.float32)
 
 
 class Kept:
@@ -66,20 +70,28 @@ class Bench:
     fillers: Batcher = field(default_factory=Batcher)
     cache: dict[str, bytes] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=lambda: {item: f"shoe {item}" for item in "abcdefgh"})
+    neighbours: bool = False
 
     def __post_init__(self) -> None:
         self.student = PairStudent(
-            self.scorer, PairScores(1 << 20), Accepted(STUDENT, TEACHER), writer=self.kept, costs=PairCosts(1e-6)
+            self.scorer,
+            PairScores(1 << 20),
+            Accepted(STUDENT, TEACHER),
+            writer=self.kept,
+            neighbours=self.neighbours,
+            costs=PairCosts(1e-6),
         )
 
-    def put(self, item: str, score: float, source: str, stamp: int | None = None) -> None:
+    def put(self, item: str, score: float, source: str, stamp: int | None = None, neighbours: int = 0) -> None:
         part = TEACHER if source == "teacher" else STUDENT
         stamp = stamp_of(self.texts[item]) if stamp is None else stamp
         self.cache[item] = self.cache.get(item, b"") + encode(
-            Cached(part, stamp, 0, source, score, NOW_MS)  # type: ignore[arg-type]
+            Cached(part, stamp, neighbours, source, score, NOW_MS)  # type: ignore[arg-type]
         )
 
-    async def ask(self, items: str = "abc", query: str = "Red  SHOE", wait_s: float = 5.0) -> Known:
+    async def ask(
+        self, items: str = "abc", query: str = "Red  SHOE", wait_s: float = 5.0, told: Told | None = None
+    ) -> Known:
         async def cached(until_s: float) -> Sequence[bytes | None]:
             return [self.cache.get(item) for item in items]
 
@@ -87,6 +99,8 @@ class Bench:
         asked = Asked(
             query, tuple(items), texts, NOW_MS, time.monotonic() + wait_s, self.encoders, self.fillers, cached
         )
+        if told is not None:
+            asked = replace(asked, told=lambda: [told] * len(items))
         return await self.student.known(asked)
 
     def run(self, *steps: Callable[[], Awaitable[Known]], started: bool = True) -> list[Known]:
@@ -244,7 +258,7 @@ def test_an_item_asked_for_twice_is_scored_once() -> None:
 
 def test_a_fault_of_the_scorer_is_heard() -> None:
     class Broken(Plain):
-        def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+        def score(self, queries: Sequence[str], titles: Sequence[str], neighbours: Neighbours = None) -> Floats:
             raise ZeroDivisionError
 
     bench = Bench(scorer=Broken())
@@ -296,7 +310,7 @@ def test_a_warm_up_fills_the_memory_with_what_was_asked() -> None:
 @pytest.mark.parametrize("wrong", [np.nan, 1.5, -0.5])
 def test_a_student_whose_scores_are_no_probabilities_does_not_warm_up(wrong: float) -> None:
     class Broken(Plain):
-        def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+        def score(self, queries: Sequence[str], titles: Sequence[str], neighbours: Neighbours = None) -> Floats:
             return np.full(len(queries), wrong, dtype=np.float32)
 
     with pytest.raises(BundleMismatch, match="no probabilities"):
@@ -308,3 +322,102 @@ def test_a_closed_student_keeps_nothing() -> None:
     bench.run(lambda: bench.ask("ab"))
     bench.student.close()
     assert bench.student.held() == (0, 0)
+
+
+SHOES = Told(PairNeighbours((("red shoes", 1.0),), (("shoe", 1.0),)), 11)
+BOOTS = Told(PairNeighbours((("boot", 1.0),)), 12)
+
+
+def test_a_score_in_memory_is_used_only_with_the_neighbours_it_was_made_of() -> None:
+    bench = Bench(neighbours=True)
+    asked = [SHOES, SHOES, BOOTS, None, None, SHOES]
+    found = bench.run(*(lambda told=told: bench.ask("a", told=told) for told in asked))
+    told = [None if one is None else one.neighbours for one in asked]
+    assert [known.scores[0] for known in found] == [wanted("red shoe", "shoe a", one) for one in told]
+    assert [known.counts()["computed"] for known in found] == [1, 0, 1, 1, 0, 1]
+    assert [known.counts()["student_cache"] for known in found] == [0, 1, 0, 0, 1, 0]
+
+
+def test_a_score_in_redis_is_used_only_with_the_neighbours_it_was_made_of_a_teachers_always() -> None:
+    bench = Bench(neighbours=True)
+    bench.put("a", 0.125, "student", neighbours=SHOES.hash)
+    bench.put("b", 0.25, "student", neighbours=BOOTS.hash)
+    bench.put("c", 0.375, "student")
+    bench.put("d", 0.5, "teacher", neighbours=99)
+    [known] = bench.run(lambda: bench.ask("abcd", told=SHOES))
+    computed = [wanted("red shoe", f"shoe {item}", SHOES.neighbours) for item in "bc"]
+    assert known.scores.tolist() == [0.125, *computed, 0.5]
+    assert known.counts() == {"absent": 0, "pending": 0, "computed": 2, "student_cache": 1, "teacher_cache": 1}
+
+
+def test_the_other_workers_hear_with_which_neighbours_a_score_was_made() -> None:
+    bench = Bench(neighbours=True)
+    bench.run(*(lambda items=items: bench.ask(items, told=SHOES) for items in ("a", "a", "ab")))
+    scores = [wanted("red shoe", f"shoe {item}", SHOES.neighbours) for item in "ab"]
+    assert bench.kept.made == [
+        made(item)._replace(score=score, neighbours=SHOES.hash) for item, score in zip("ab", scores, strict=True)
+    ]
+
+
+def test_two_requests_at_a_time_with_other_neighbours_share_nothing() -> None:
+    bench = Bench(neighbours=True)
+
+    async def both() -> Known:
+        found = await asyncio.gather(*(bench.ask("a", told=told) for told in (SHOES, BOOTS, SHOES)))
+        assert [known.scores[0] for known in found] == [
+            wanted("red shoe", "shoe a", told.neighbours) for told in (SHOES, BOOTS, SHOES)
+        ]
+        return found[0]
+
+    bench.run(both)
+
+
+def test_what_is_scored_behind_is_scored_with_the_neighbours_of_the_last_request() -> None:
+    bench = Bench(neighbours=True)
+    bench.student.costs.token_s = 10.0  # no time for any
+    bench.scorer.go.clear()
+
+    async def after() -> Known:
+        bench.scorer.go.set()
+        await bench.settled()
+        return await bench.ask("a", told=BOOTS)
+
+    found = bench.run(lambda: bench.ask("a", told=SHOES), lambda: bench.ask("a", told=BOOTS), after)
+    assert [known.pending for known in found] == [1, 1, 0]
+    assert found[2].scores[0] == wanted("red shoe", "shoe a", BOOTS.neighbours)
+    assert found[2].counts()["student_cache"] == 1
+
+
+def test_a_part_that_reads_no_neighbours_asks_for_none() -> None:
+    class Strict(Plain):
+        def score(self, queries: Sequence[str], titles: Sequence[str], neighbours: Neighbours = None) -> Floats:
+            assert neighbours is None
+            return super().score(queries, titles)
+
+    bench = Bench(scorer=Strict())
+    bench.put("b", 0.25, "student")
+
+    async def ask() -> Known:
+        def told() -> Sequence[Told]:
+            raise AssertionError("nobody reads it")
+
+        async def cached(until_s: float) -> Sequence[bytes | None]:
+            return [None, bench.cache["b"]]
+
+        texts = [Text(bench.texts[item], stamp_of(bench.texts[item])) for item in "ab"]
+        until_s = time.monotonic() + 5
+        return await bench.student.known(
+            Asked("red shoe", ("a", "b"), texts, NOW_MS, until_s, bench.encoders, bench.fillers, cached, told)
+        )
+
+    [known] = bench.run(ask)
+    assert known.scores.tolist() == [wanted("red shoe", "shoe a"), 0.25]
+
+
+def test_a_warm_up_reads_no_neighbours_and_they_are_read_as_soon_as_there_are_some() -> None:
+    bench = Bench(neighbours=True)
+    bench.student.warm([("Red shoe", "a", Text("shoe a", stamp_of("shoe a")))])
+    first, second = bench.run(lambda: bench.ask("a"), lambda: bench.ask("a", told=SHOES))
+    assert first.counts()["student_cache"] == 1 and first.scores[0] == wanted("red shoe", "shoe a")
+    assert second.counts()["computed"] == 1
+    assert second.scores[0] == wanted("red shoe", "shoe a", SHOES.neighbours)

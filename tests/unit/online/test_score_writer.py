@@ -40,8 +40,8 @@ class Cache:
         self.closed = True
 
 
-def made(query: int, item: str) -> Made:
-    return Made(query, PART, item, 7, 0.5)
+def made(query: int, item: str, neighbours: int = 0) -> Made:
+    return Made(query, PART, item, 7, 0.5, neighbours)
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ Start = Callable[..., tuple[Cache, RedisScoreWriter]]
 def test_scores_of_one_query_go_out_together(start: Start, counts: Counter[str]) -> None:
     cache, writer = start()
     cache.go.set()
-    for query, item in ((1, "a"), (2, "a"), (1, "b")):
-        assert writer.offer(made(query, item))
+    for query, item, neighbours in ((1, "a", 0), (2, "a", 0), (1, "b", 9)):
+        assert writer.offer(made(query, item, neighbours))
     writer.close()
     assert cache.kept == [
-        (1, PART, [("a", 7, 0.5), ("b", 7, 0.5)], "student"),
-        (2, PART, [("a", 7, 0.5)], "student"),
+        (1, PART, [("a", 7, 0.5, 0), ("b", 7, 0.5, 9)], "student"),
+        (2, PART, [("a", 7, 0.5, 0)], "student"),
     ]
     assert cache.closed
     assert counts == {"sent": 3}

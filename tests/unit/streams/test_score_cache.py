@@ -13,6 +13,7 @@ from headrace.streams.score_cache import (
     Cached,
     decode,
     encode,
+    neighbours_hash,
     part_name,
     read_command,
     stamp_of,
@@ -67,6 +68,33 @@ def test_a_score_made_of_something_else_is_none(other: Cached) -> None:
 
 def test_a_teachers_score_is_used_whatever_neighbours_it_read() -> None:
     assert usable(encode(replace(TEACHERS, neighbours=3)), 7, ACCEPTED, NOW_MS) == (0.75, "teacher")
+
+
+def test_a_students_score_is_used_only_with_the_neighbours_it_read() -> None:
+    value = encode(replace(OURS, neighbours=3))
+    assert usable(value, 7, ACCEPTED, NOW_MS, 3) == (0.25, "student")
+    assert usable(value, 7, ACCEPTED, NOW_MS) is usable(value, 7, ACCEPTED, NOW_MS, 4) is None
+    assert usable(encode(OURS), 7, ACCEPTED, NOW_MS, 3) is None
+
+
+SIDES = st.lists(st.text(alphabet="ab\0\ud800é", max_size=3), max_size=3)
+
+
+@given(SIDES, SIDES, SIDES, SIDES)
+def test_neighbours_have_one_hash_if_and_only_if_they_are_the_same(
+    query: list[str], item: list[str], other_query: list[str], other_item: list[str]
+) -> None:
+    """Order, side, and where one text ends and the next begins are part of it."""
+    found = neighbours_hash(query, item)
+    assert 0 <= found < 2**64 and (found == 0) == (not query and not item)
+    assert (found == neighbours_hash(other_query, other_item)) == ((query, item) == (other_query, other_item))
+    for others in ((query[::-1], item), (item, query), (["".join(query)], item), (query + item, [])):
+        assert (found == neighbours_hash(*others)) == ((query, item) == others)
+
+
+def test_a_hash_of_neighbours_is_the_same_in_every_process() -> None:
+    assert neighbours_hash([], []) == 0
+    assert neighbours_hash(["red shoe"], ["shoe", "shoes"]) == 0x2C198146F95586BB
 
 
 @given(st.lists(records, max_size=2))
