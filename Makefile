@@ -45,17 +45,16 @@ format: install ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 
+CHECKS = $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
+
 check: train ## ruff, mypy --strict, the directions of imports
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo
+	$(CHECKS)
 
 test: export MPLCONFIGDIR := $(CURDIR)/$(DATA_HOME)/matplotlib
 
 # The checks run beside the tests, which mostly wait for servers; what they find is shown at the end, as a whole.
 test: train parts ## everything: sets up .venv, builds parts, checks, tests with real servers; what .ci/run runs
-	@$(MAKE) --no-print-directory check > $(DATA_HOME)/tmp/check.log 2>&1 & checking=$$!; \
+	@{ $(CHECKS); } > $(DATA_HOME)/tmp/check.log 2>&1 & checking=$$!; \
 	$(BIN)/pytest; tested=$$?; \
 	wait $$checking; checked=$$?; \
 	[ $$checked = 0 ] || cat $(DATA_HOME)/tmp/check.log; \

@@ -4,6 +4,7 @@ A pair that shoppers chose is its own neighbour, and has none while it is new. A
 they are learns "is a neighbour" and no more; so some rows to learn from lose their own edge, and some lose all.
 """
 
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,7 +33,7 @@ OPEN: Final = Guard(0.0, 0.0)
 def guarded(pair: Pair, random: np.random.Generator, guard: Guard) -> Pair:
     """A pair to learn from without what ``guard`` keeps back; its own edge goes from both sides together.
 
-    Two numbers are drawn, whatever the pair. Texts that differ in case or spaces alone are one.
+    Two numbers are drawn, whatever the pair. Texts that differ in case, spaces or the width of letters alone are one.
     """
     hidden, torn = random.random() < guard.all_edges, random.random() < guard.self_edge
     if hidden:
@@ -48,4 +49,5 @@ def guarded(pair: Pair, random: np.random.Generator, guard: Guard) -> Pair:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+    # As queries are counted: a neighbour comes from the state, the pair's own query as somebody typed it.
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from headrace.models.core_terms import KINDS, CoreTerms
-from headrace.models.prompts import Pair
+from headrace.models.prompts import NEIGHBOURS, Pair
 from headrace.models.wordpiece import readable, wordpiece
 
 Ints = NDArray[np.int64]
@@ -25,8 +25,6 @@ Arrays = dict[str, NDArray[Any]]
 KIND: Final = "cross-encoder"
 LANES: Final = 8
 CORE_KINDS: Final = len(KINDS)
-NEIGHBOURS: Final = 5
-"""So many of each side are read, the strongest first."""
 NEIGHBOUR_TOKENS: Final = 32
 """No more word pieces of a neighbour's text are read."""
 SIDES: Final = ("query", "item")
@@ -173,21 +171,17 @@ def _kinds(core_terms: CoreTerms, pair: tuple[str, str], row: Encoding) -> tuple
     return tuple(kinds)
 
 
-def told(pair: Pair, exposures: float = 0.0) -> PairNeighbours | None:
+def told(pair: Pair) -> PairNeighbours | None:
     """The neighbours that a pair names, the first of each side with equal weights; None where it names none.
 
     A Wilson weight of each would say more, but a pair has texts alone, the strongest first. They stand in the order of
     their texts, since which of them is the strongest changes daily and means nothing to the student.
-
-    Args:
-        pair: with its neighbours.
-        exposures: E; 0 where nobody says it. A gate that was taught with 0 alone does not hear another number.
     """
     if pair == pair.alone():
         return None
     sides = (sorted(side[:NEIGHBOURS]) for side in (pair.query_neighbours, pair.item_neighbours))
     query, item = (tuple((text, 1.0) for text in side) for side in sides)
-    return PairNeighbours(query, item, exposures)
+    return PairNeighbours(query, item)
 
 
 def neighbour_arrays(vocabulary: Tokenizer, given: Sequence[PairNeighbours | None]) -> Arrays:

@@ -38,6 +38,10 @@ CORE_TERMS: Final = "core_terms.json"
 _EXTRAS: Final = ("core_embeddings.", "neighbours.")
 
 
+class WrongStudent(RuntimeError):
+    """A folder whose weights do not fit its config; the text names it."""
+
+
 @dataclass(frozen=True, slots=True)
 class StudentConfig:
     """What a student is beside its BERT.
@@ -233,11 +237,16 @@ def load(folder: Path) -> tuple[Student, bytes]:
 
     Raises:
         FileNotFoundError: nothing was saved there.
-        RuntimeError: its weights are of another model.
+        WrongStudent: its weights are of another model than its config says.
     """
     said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     config = StudentConfig(**{**said, "teachers": tuple(said.get("teachers", ()))})
     bert = BertConfig.from_pretrained(folder, attn_implementation="sdpa")
     student = Student(config, BertModel(bert))  # type: ignore[no-untyped-call]
-    student.load_state_dict(load_file(folder / WEIGHTS) | load_file(folder / EXTRAS))
+    try:
+        student.load_state_dict(load_file(folder / WEIGHTS) | load_file(folder / EXTRAS))
+    except RuntimeError as error:
+        raise WrongStudent(
+            f"{folder} holds weights of another model, or of an earlier version: train it again"
+        ) from error
     return student, (folder / VOCABULARY).read_bytes()

@@ -149,11 +149,14 @@ class Reader:
         # Each stage is encoded by itself: the one before is then a prefix to the token, whatever comes after it. So is
         # the question at its end, which stays whatever is cut.
         texts = [text.removesuffix(prompts.ASK) for text in stages(pair)]
+        pieces = [self._tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
         ids: list[int] = []
         reads: list[int] = []
-        for number, text in enumerate(texts):
-            left = self.config.max_tokens - len(ids) - len(self._ask) * (len(texts) - number)
-            ids += self._tokenizer.encode(text, add_special_tokens=False).ids[: max(0, left)] + self._ask
+        for number, own in enumerate(pieces):
+            left = max(0, self.config.max_tokens - len(ids) - len(self._ask) * (len(pieces) - number))
+            # A long description leaves half of the room to neighbours, should they need it: else they were never read.
+            later = min(sum(map(len, pieces[number + 1 :])), left // 2)
+            ids += own[: left - later] + self._ask
             reads.append(len(ids) - 1)
         return Row(tuple(ids), tuple(reads))
 

@@ -122,7 +122,7 @@ def read(path: Path) -> TrainingPairs:
     for number, line in numbered_lines(path, BadTrainingPairs, ROWS):
         try:
             row = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadTrainingPairs(f"{path}, line {number}: {error}") from error
         target = row.label if row.label is not None else row.probability
         if target is None:

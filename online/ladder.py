@@ -1,9 +1,10 @@
 """What a request still gets when its time runs short; pure.
 
-The ladder, from the top: everything; fewer pairs (a cross-encoder scored the texts of the first items only); without
-the student (nothing of it came in time); fewer items (the first of the engine's order that there is time for); the
-prior order (the engine's own, no scores). Beside it stands ``without_state``: the store cannot be reached, so nothing
-is known of shopper, query and items.
+The ladder, from the top: everything; without neighbours (a cross-encoder that reads them scored texts before the state
+was there); fewer pairs (it scored the texts of the first items only); without the student (nothing of it came in time);
+fewer items (the first of the engine's order that there is time for); the prior order (the engine's own, no scores).
+Beside it stands ``without_state``: the store cannot be reached, so nothing is known of shopper, query and items, nor of
+neighbours.
 
 Each answer names its rung and why. Shorter input is no rung: titles are short, and another cut of a text would be
 another score than the cached one.
@@ -91,6 +92,7 @@ class Steps:
         state: why nothing was read from the store, "" when it was.
         prior: why there are no scores at all, "" when there are.
         pairs: why some texts were not scored although the student is at work, "" when all were.
+        neighbours: why some were scored without neighbours although there may be some, "" when none were.
     """
 
     asked: int
@@ -99,12 +101,15 @@ class Steps:
     state: str = ""
     prior: str = ""
     pairs: str = ""
+    neighbours: str = ""
 
     def taken(self) -> list[tuple[Rung, str]]:
         """Every step down, with its reason, the lowest last."""
         if self.prior:
             return [("prior_order", self.prior)]
         steps: list[tuple[Rung, str]] = []
+        if self.neighbours and not self.state:
+            steps.append(("without_neighbours", self.neighbours))
         if self.pairs:
             steps.append(("fewer_pairs", self.pairs))
         if self.student:

@@ -22,7 +22,7 @@ DeadlineMs = Annotated[int, msgspec.Meta(ge=1, le=60_000)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 
 Student = Literal["computed", "partial", "absent", "skipped"]
-Rung = Literal["without_student", "fewer_pairs", "fewer_items", "without_state", "prior_order"]
+Rung = Literal["without_neighbours", "fewer_pairs", "without_student", "fewer_items", "without_state", "prior_order"]
 ScoreSource = Literal["absent", "pending", "computed", "student_cache", "teacher_cache"]
 SOURCES: tuple[ScoreSource, ...] = ("absent", "pending", "computed", "student_cache", "teacher_cache")
 """Where the score of an item's text comes from; elsewhere they are known by their place here."""

@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.models.pair_rows import NEIGHBOURS, PairNeighbours
+from headrace.models.pair_rows import PairNeighbours
+from headrace.models.prompts import NEIGHBOURS
 from headrace.models.wilson import wilson_lower
 from headrace.online.found import Found, edge_starts
 from headrace.streams.neighbours import NeighbourRule

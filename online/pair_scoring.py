@@ -44,6 +44,7 @@ class Pair:
     Attributes:
         query, query_hash: normalised. item_id, text: whose text it is.
         tokens: about how many both have. told: what is told beside them.
+        blind: nothing is told because the state was not known: there may be neighbours.
     """
 
     query: str
@@ -52,6 +53,7 @@ class Pair:
     text: Text
     tokens: int
     told: Told = NOTHING
+    blind: bool = False
 
     @property
     def key(self) -> tuple[str, str]:

@@ -3,8 +3,9 @@
 In order: the teacher's score in the cache in Redis; this student's own, in memory or in Redis; computed now, as far as
 there is time, the top of the engine's order first; else behind the request, for the next one that asks. Scores of a
 query that is asked for again go to the cache in Redis, for the other workers. A score is used only for the very text,
-and the very neighbours, it was made of; the teacher's whatever it read. What is scored is the normalised query, so that
-one entry stands for all its spellings and a cached score is the computed one (law 6).
+and the very neighbours, it was made of; the teacher's whatever it read, and one in memory as long as the state, which
+names the neighbours, is not known. What is scored is the normalised query, so that one entry stands for all its
+spellings and a cached score is the computed one (law 6).
 
 Everything but ``warm`` and the scoring itself belongs to the event loop's thread.
 
@@ -91,9 +92,9 @@ class PairStudent:
         """
         values = await asked.cached(asked.until_s)
         known = nothing_known(len(asked.ids), "computed")
-        missing = self._look(asked, values, known)
+        missing, bare = self._look(asked, values, known)
         if not missing:
-            return _said(asked, known, "")
+            return _said(asked, known, "", bare)
         now, reason = self._affordable(asked, missing)
         futures = self._ask(now, asked)
         if len(futures) < len(now):
@@ -105,7 +106,8 @@ class PairStudent:
             await asyncio.wait({future for _, future in futures}, timeout=max(0.0, asked.until_s - began_s))
         stages = _collect(futures, known)
         known.sources[[place for place, _ in missing if math.isnan(known.scores[place])]] = PENDING
-        return replace(_said(asked, known, reason or "deadline"), stages=stages)
+        bare = bare or any(pair.blind and known.sources[place] == COMPUTED for place, pair in missing)
+        return replace(_said(asked, known, reason or "deadline", bare), stages=stages)
 
     def warm(
         self,
@@ -140,16 +142,20 @@ class PairStudent:
                     self.scores.put(pair.query, pair.item_id, pair.text.stamp, score)
         return len(pairs)
 
-    def _pair(self, query: str, item_id: str, text: Text, told: Told = NOTHING) -> Pair:
+    def _pair(self, query: str, item_id: str, text: Text, told: Told = NOTHING, blind: bool = False) -> Pair:
         name, normalised = query_of(query)
         tokens = min(self.max_tokens, tokens_of(normalised) + tokens_of(text.text) - 1)
-        return Pair(normalised, name, item_id, text, tokens, told)
+        return Pair(normalised, name, item_id, text, tokens, told, blind)
 
-    def _look(self, asked: Asked, values: Sequence[bytes | None], known: Known) -> list[tuple[int, Pair]]:
-        """Writes down what the caches know; gives place and pair of what they do not, in the order asked."""
+    def _look(self, asked: Asked, values: Sequence[bytes | None], known: Known) -> tuple[list[tuple[int, Pair]], bool]:
+        """Writes down what the caches know; gives place and pair of what they do not, in the order asked.
+
+        And whether a score in memory was made without neighbours, and nobody knows now whether there are some.
+        """
         name, query = query_of(asked.query)
-        own, missing, again = self.scores.of(query), [], False
+        own, missing, again, bare = self.scores.of(query), [], False, False
         beside = asked.told() if self.neighbours else ()
+        blind = self.neighbours and not beside
         for place, (item_id, text) in enumerate(zip(asked.ids, asked.texts, strict=True)):
             if text is None:
                 continue
@@ -158,16 +164,17 @@ class PairStudent:
             stamp, score, read = own.get(item_id, (None, math.nan, 0))
             if cached is not None and cached[1] == "teacher":
                 known.scores[place], known.sources[place] = cached[0], TEACHER_CACHE
-            elif stamp == text.stamp and read == told.hash:
-                known.scores[place], known.sources[place], again = score, STUDENT_CACHE, True
+            elif stamp == text.stamp and (blind or read == told.hash):
+                known.scores[place], known.sources[place], again = score, STUDENT_CACHE, not blind
+                bare = bare or (blind and not read)
             elif cached is not None:
                 known.scores[place], known.sources[place] = cached[0], STUDENT_CACHE
             else:
-                missing.append((place, self._pair(query, item_id, text, told)))
+                missing.append((place, self._pair(query, item_id, text, told, blind)))
         if again:
             for item_id, (stamp, score, read) in self.scores.take_unshared(query).items():
                 self.writer.offer(Made(name, self.accepted.student, item_id, stamp, score, read))
-        return missing
+        return missing, bare
 
     def _affordable(self, asked: Asked, missing: list[tuple[int, Pair]]) -> tuple[list[tuple[int, Pair]], str]:
         """The first pairs that there is time for, and why not all ("" when all)."""
@@ -248,8 +255,10 @@ class PairStudent:
         score = float(future.result()[0][0])
         if 0 <= score <= 1 and self.scorer is not CLOSED:
             stamp, read = pair.made_of
+            if pair.blind and self.scores.of(pair.query).get(pair.item_id, (None,))[0] == stamp:
+                return  # another request, that knew the state, was faster
             self.scores.put(pair.query, pair.item_id, stamp, score, read)
-            if self.scores.shared(pair.query):
+            if self.scores.shared(pair.query) and not pair.blind:
                 self.writer.offer(Made(pair.query_hash, self.accepted.student, pair.item_id, stamp, score, read))
 
 
@@ -272,8 +281,9 @@ def _collect(futures: Sequence[tuple[int, Future]], known: Known) -> dict[str, f
     return {"queue": min(waited_s), "infer": max(ended_s) - min(waited_s)}
 
 
-def _said(asked: Asked, known: Known, reason: str) -> Known:
-    """What was found, with the words for it."""
+def _said(asked: Asked, known: Known, reason: str, bare: bool) -> Known:
+    """What was found, with the words for it; ``bare``: some was made without neighbours, for want of the state."""
+    known = replace(known, bare="deadline" if bare else "")
     no_text = sum(text is None for text in asked.texts)
     pending = int((known.sources == PENDING).sum())
     scored = len(asked.ids) - no_text - pending

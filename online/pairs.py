@@ -129,6 +129,18 @@ def golden_requests(
     return [GoldenRequest(part="student", request=request, scores=tuple(answer(scorer, request)))]
 
 
+def golden_neighbours(scorer: PairScorer, query: str, texts: Sequence[str]) -> Neighbours:
+    """Neighbours to ask golden requests with, made up of the request's own texts: both sides, one side, none, in turn.
+
+    () for a part that reads none. Without them the weights that read neighbours would stay unasked.
+    """
+    if not scorer.config.neighbours:
+        return ()
+    titles = tuple((text, 1.0) for text in texts[:2])
+    turns = (PairNeighbours(titles, ((query, 1.0),)), PairNeighbours(titles), None)
+    return [turns[place % len(turns)] for place in range(len(texts))]
+
+
 class _Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     query: str
     texts: tuple[str, ...]

@@ -38,6 +38,7 @@ class Known:
         state: as the answer says it.
         skipped: why there are none although the model has a student, "" when there are.
         fewer: why some could not be had in time, "" when all were or none.
+        bare: why some were made without neighbours although there may be some, "" when none were.
         no_text: items without a text. pending: items that are computed behind the answer.
         stages: stage -> seconds it took.
     """
@@ -50,6 +51,7 @@ class Known:
     no_text: int = 0
     pending: int = 0
     stages: Mapping[str, float] = field(default_factory=dict)
+    bare: str = ""
 
     def counts(self) -> dict[ScoreSource, int]:
         """Of how many items the scores come from where."""

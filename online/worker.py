@@ -240,7 +240,7 @@ class Worker:
         case.stages["feature"] = case.stages.get("feature", 0.0) + featured_s - began_s
         case.stages["post"] = ended_s - featured_s
         self.costs.learn(count, ended_s - began_s)
-        steps = Steps(asked, count, known.skipped, no_state, pairs=known.fewer)
+        steps = Steps(asked, count, known.skipped, no_state, pairs=known.fewer, neighbours=known.bare)
         return Scored(steps, known, reading, features, scores, found)
 
     def _answer(self, case: Case, model: Model, scored: Scored) -> RankAnswer:

@@ -1,14 +1,14 @@
 """Pairs to be labelled, and labels, as records: one pair of query and item in, a teacher's probability out.
 
 Both are JSON, so that anyone may send pairs or read labels. A pair is named by what it is: ``pair_id`` is a hash of the
-normalised query, the item and its title, and it is the record's key; so a pair that is sent twice lies in one partition
-and is seen to be the same. Another title of the item is another pair. Pure.
+normalised query, the item, its title and its neighbours, and it is the record's key; so a pair that is sent twice lies
+in one partition and is seen to be the same. Another title of the item, or other neighbours, make another pair. Pure.
 
 A label belongs to (pair, teacher, prompt). A topic of labels holds each once, but for a worker that was stopped at the
 worst moment (see ``labelling``): so a reader takes the first, ``FirstLabels``, and is exact.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from math import isfinite
 from typing import Annotated, Final
@@ -102,10 +102,18 @@ _name = msgspec.json.Decoder(LabelName).decode
 _FAULTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def pair_id_of(query: str, item_id: str, title: str) -> str:
-    """The name of a pair: BLAKE2b, 16 bytes, of normalised query, item and title with U+001F between, in hex digits."""
+def pair_id_of(
+    query: str, item_id: str, title: str, query_neighbours: Sequence[str] = (), item_neighbours: Sequence[str] = ()
+) -> str:
+    """The name of a pair: BLAKE2b, 16 bytes, of normalised query, item and title with U+001F between, in hex digits.
+
+    With neighbours it is another pair, since a teacher says something else of it: before all then stand U+001F, the two
+    lists as JSON without spaces, and U+001F.
+    """
     # Neither a normalised query nor an id holds U+001F, so no two pairs join to the same text.
     text = f"{normalise(query)}\x1f{item_id}\x1f{title}"
+    if query_neighbours or item_neighbours:
+        text = f"\x1f{msgspec.json.encode((query_neighbours, item_neighbours)).decode()}\x1f{text}"
     return blake2b(text.encode("utf-8", "replace"), digest_size=PAIR_ID_BYTES).hexdigest()
 
 
@@ -162,11 +170,15 @@ def decode_pair(key: bytes | None, value: bytes | None) -> UnlabelledPair:
         if not text.strip():
             raise BadEvent(field, "missing", "empty")
     ubi.item_id("item_id", pair.item_id)
-    if pair.pair_id != pair_id_of(pair.query, pair.item_id, pair.title):
-        raise BadEvent("pair_id", "key_mismatch", "it is not the hash of the pair's query, item and title")
+    if pair.pair_id != pair_id_of(*_named(pair)):
+        raise BadEvent("pair_id", "key_mismatch", "it is not the hash of the pair's query, item, title and neighbours")
     if key is not None and key != pair.pair_id.encode():
         raise BadEvent("key", "key_mismatch", "it is not the pair's id")
     return pair
+
+
+def _named(pair: UnlabelledPair) -> tuple[str, str, str, tuple[str, ...], tuple[str, ...]]:
+    return pair.query, pair.item_id, pair.title, pair.query_neighbours, pair.item_neighbours
 
 
 def decode_label(value: bytes | None) -> LabelledPair:

@@ -32,7 +32,7 @@ from headrace.streams.label_files import labels_of
 from headrace.streams.redis_generations import Generations
 from headrace.streams.redis_store import read_facts
 from headrace.streams.redis_wire import Wire
-from headrace.streams.score_cache import decode, part_name, read_command, stamp_of
+from headrace.streams.score_cache import Cached, decode, neighbours_hash, part_name, read_command, stamp_of
 from headrace.streams.searches import StateBounds
 from headrace.streams.topic_writer import TopicWriter
 from headrace.streams.topics import Source, Topic, admin_of, create_topics
@@ -226,12 +226,25 @@ def test_pairs_of_a_file_are_cached_and_neighbours_are_told_where_asked_for(
         writer.flush()
     where = ("--redis-url", valkey.url, "--namespace", namespace, "--bootstrap-servers", kafka.bootstrap)
     flags = (*where, "--items-topic", topic, "--teacher", tmp_path, "--pairs", pairs)
+
+    def kept() -> Cached:
+        wire = Wire(valkey.url)
+        [values] = wire.call([read_command(shop.keys, query_hash("red shoe"), ["s1"])])
+        wire.close()
+        assert isinstance(values, list)
+        [found] = decode(values[0] or b"")
+        return found
+
     assert "1 scores of teacher hash kept" in headrace("cache", *flags).output
     assert teacher.asked == [Pair("red shoe", "Red shoe")]
-    assert "1 scores of teacher hash kept" in headrace("cache", *flags, "--fresh-hours", 0, "--neighbours").output
+    assert "0 scores of teacher hash kept, 1 were fresh" in headrace("cache", *flags).output
+    assert kept().neighbours == 0
+    assert "1 scores of teacher hash kept, 0 were fresh" in headrace("cache", *flags, "--neighbours").output
     assert teacher.asked[1:] == [
         Pair("red shoe", "Red shoe", query_neighbours=("Red shoe",), item_neighbours=("red shoe",))
     ]
+    assert kept().neighbours == neighbours_hash(("Red shoe",), ("red shoe",))
+    assert "0 scores of teacher hash kept, 1 were fresh" in headrace("cache", *flags, "--neighbours").output
 
     headrace(
         "candidates", tmp_path / "items.jsonl", tmp_path / "queries.txt", pairs, "--no-vectors", "--neighbours", *where

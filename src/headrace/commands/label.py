@@ -260,11 +260,11 @@ def cache(file: Path | None, **given: Any) -> None:
     with opening(given["redis_url"], given["namespace"], given["generation"]) as there:
         day, most = now_ms // DAY_MS, given["most"]
         pairs = shown_pairs(there, items, most, day) if file is None else file_pairs(file, most)
+        if given["neighbours"]:
+            pairs = with_neighbours(there, pairs, items, day)
         keys = there.generations.keys(there.generation.name)
         oldest_ms = now_ms - int(given["fresh_hours"] * _HOUR_MS)
         due = stale(there.wire, keys, pairs, part_name(teacher.id), oldest_ms)
-        if given["neighbours"]:
-            due = with_neighbours(there, due, items, day)
     if not pairs:
         raise click.ClickException(
             f"no pair that was shown within the window has its texts in {given['items_topic']}: consume searches first"

@@ -12,7 +12,7 @@ import numpy as np
 from headrace import BadEvent
 from headrace.commands.inspect import Opened
 from headrace.commands.label_neighbours import Behaviour
-from headrace.models.prompts import Pair
+from headrace.models.prompts import NEIGHBOURS, Pair
 from headrace.online.catalogue import student_text
 from headrace.streams.demand import most_shown
 from headrace.streams.events import EventLimits, ItemChanged, decode_item
@@ -22,10 +22,10 @@ from headrace.streams.keys import Keys
 from headrace.streams.label_files import pairs_of
 from headrace.streams.log_extent import log_extent
 from headrace.streams.pairs import details_of
-from headrace.streams.redis_scores import ScoreCache
+from headrace.streams.redis_scores import Score, ScoreCache
 from headrace.streams.redis_wire import Wire
 from headrace.streams.replay import replay
-from headrace.streams.score_cache import decode, part_name, read_command, stamp_of
+from headrace.streams.score_cache import decode, neighbours_hash, part_name, read_command, stamp_of
 from headrace.streams.teachers import Teacher
 from headrace.streams.topics import source_of
 
@@ -40,6 +40,11 @@ class Wanted:
     item_id: str
     stamp: int
     pair: Pair
+
+    @property
+    def neighbours(self) -> int:
+        """The hash of the neighbours that the teacher reads of it, 0 when there are none."""
+        return neighbours_hash(self.pair.query_neighbours[:NEIGHBOURS], self.pair.item_neighbours[:NEIGHBOURS])
 
 
 def shown_pairs(
@@ -143,7 +148,7 @@ def catalogue_items(bootstrap: str, topic: str, ids: set[str]) -> dict[str, Item
 
 
 def stale(wire: Wire, keys: Keys, pairs: Sequence[Wanted], part: bytes, oldest_ms: int) -> list[Wanted]:
-    """The pairs whose teacher's score is not there, is of another text, or was written before a time.
+    """The pairs whose teacher's score is not there, is of another text or other neighbours, or older than a time.
 
     Raises:
         StoreUnavailable: Redis does not answer.
@@ -152,8 +157,9 @@ def stale(wire: Wire, keys: Keys, pairs: Sequence[Wanted], part: bytes, oldest_m
     for query, group in _by_query(pairs):
         answer: Any = wire.call([read_command(keys, query, [one.item_id for one in group])])[0]
         for one, value in zip(group, answer, strict=True):
+            made = (part, "teacher", one.stamp, one.neighbours)
             if any(
-                (said.part, said.source, said.content) == (part, "teacher", one.stamp) and said.written_ms >= oldest_ms
+                (said.part, said.source, said.content, said.neighbours) == made and said.written_ms >= oldest_ms
                 for said in decode(value or b"")
             ):
                 fresh.add((query, one.item_id))
@@ -182,7 +188,7 @@ def fill(
         probabilities = 1 / (1 + np.exp(-teacher.logits([one.pair for one in chosen])))
         said = {(one.query, one.item_id): float(p) for one, p in zip(chosen, probabilities, strict=True)}
         for query, group in _by_query([one for one in chosen if np.isfinite(said[one.query, one.item_id])]):
-            scores = [(one.item_id, one.stamp, said[query, one.item_id]) for one in group]
+            scores: list[Score] = [(one.item_id, one.stamp, said[query, one.item_id], one.neighbours) for one in group]
             if not cache.put(query, scores, part, "teacher"):
                 raise click.ClickException(
                     f"Redis holds more than three quarters of its memory: {kept} scores were kept, no more are written."

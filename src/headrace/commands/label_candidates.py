@@ -77,13 +77,12 @@ def candidate_pairs(
         Proposer(shelf.titles, of_titles, Mix.of(given["per_query"])),
         ProgressLine("candidates", "queries"),
     )
-    titles = dict(zip(shelf.ids, shelf.titles, strict=True))
     for query, found in zip(texts, proposer.propose(texts, of_queries, random), strict=True):
         tally.queries += 1
         tally.origins.update(found.origins)
         tally.agreements.append(found.agreement)
         pairs = _pairs(query, shelf, found)
-        yield from pairs if behaviour is None else with_behaviour(pairs, behaviour, titles)
+        yield from pairs if behaviour is None else with_behaviour(pairs, behaviour, shelf.texts)
         line(tally.queries, len(texts))
     line.end(len(texts), len(texts))
 

@@ -1,5 +1,6 @@
 """What `headrace label candidates` reads: a catalogue and queries."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from headrace import BadEvent
 from headrace.models.bm25 import words
 from headrace.models.candidates import distinct
+from headrace.online.catalogue import student_text
+from headrace.streams.events import ItemChanged
 from headrace.streams.files import lines_of
 from headrace.streams.pairs import details_of
 from headrace.streams.ubi import Scalar, attribute_text, item_id, refusal
@@ -44,11 +47,17 @@ Line = TypeVar("Line", _Item, _Query)
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """Items of a catalogue whose titles differ; [N]."""
+    """Items of a catalogue whose titles differ; [N].
+
+    Attributes:
+        ids, titles, details: of each.
+        texts: of all items of the catalogue by id, what a student reads of each.
+    """
 
     ids: tuple[str, ...]
     titles: tuple[str, ...]
     details: tuple[str, ...]
+    texts: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ def read_shelf(path: Path) -> Shelf:
         tuple(str(item.item_id) for item in items),
         tuple(item.title for item in items),
         tuple(_details(item) for item in items),
+        {str(item.item_id): student_text(ItemChanged("", 0, item.title, item.description, {})) for item in found},
     )
 
 

@@ -158,7 +158,8 @@ def bundle_with(repository: Path, student: str) -> str:
     if isinstance(opened, Encoder):
         golden = scorer.golden_requests(opened, GOLDEN_QUERY, GOLDEN_TEXTS)
     else:
-        golden = pairs.golden_requests(opened, GOLDEN_QUERY, GOLDEN_TEXTS)
+        told = pairs.golden_neighbours(opened, GOLDEN_QUERY, GOLDEN_TEXTS)
+        golden = pairs.golden_requests(opened, GOLDEN_QUERY, GOLDEN_TEXTS, told)
     current = champion(repository)
     if current is None:
         head = Head.cold()

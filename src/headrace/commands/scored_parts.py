@@ -127,8 +127,15 @@ def compared(opened: Sequence[ScoredPart], against: Sequence[str]) -> str:
 
 
 def named(opened: Sequence[ScoredPart]) -> list[str]:
-    """Sentences that say which parts were measured."""
-    return [f"{one.name}: part {one.digest}." for one in opened]
+    """Sentences that say which parts were measured, and what of a part was not."""
+    return [f"{one.name}: part {one.digest}.{_PLAIN if _reads_neighbours(one) else ''}" for one in opened]
+
+
+_PLAIN: Final = " It reads behaviour neighbours, and of these pairs none are known: this is its plain part."
+
+
+def _reads_neighbours(one: ScoredPart) -> bool:
+    return isinstance(one.scores, PairScorer) and one.scores.config.neighbours
 
 
 def champions_student(repository: Path) -> str:

@@ -90,6 +90,8 @@ rows_flag = click.option(
 def teacher_(**given: Any) -> None:
     """Train a teacher on graded pairs: soft targets, binary cross-entropy, all queries but those held apart.
 
+    Where pairs have neighbours, three of ten are learned without any and half without their own edge.
+
     Stopped and started again it goes on from the last checkpoint, to the same weights. Started by `torchrun
     --nproc-per-node 2 -m headrace.commands.main train teacher` and so on, it divides each batch among two devices.
 
@@ -112,8 +114,10 @@ def teacher_(**given: Any) -> None:
             given["epochs"],
             given["seed"],
         )
-        rows = run(lambda: teacher.Reader(config)).rows(learned.pairs)
-        about = {"data": learned.digest(), "batch": given["batch"]}
+        behaves = any(map(told, learned.pairs))
+        shown = _kept_back(learned.pairs, given["seed"]) if behaves else learned.pairs
+        rows = run(lambda: teacher.Reader(config)).rows(shown)
+        about = {"data": learned.digest(), "batch": given["batch"], **({"guard": True} if behaves else {})}
         with progress("teacher") as say:
             run(lambda: teacher.train(one, rows, learned.targets, course, given["out"], say, about))
         if fitting.first():
@@ -202,8 +206,8 @@ def student_(**given: Any) -> None:
             show_configuration()
         learned = pairs_of(given["source"], given["data"], "train")
         learned = learned if given["rows"] is None else learned.some(given["rows"])
-        shown = _shown(given, learned)
         held = pairs_of(given["judged"] or given["source"], given["data"], "held")
+        shown = _shown(given, learned, held)
         folder = run(lambda: pretrained.folder_of(pretrained.MINILM, given["weights"], tell))
         vocabulary = (folder / student.VOCABULARY).read_bytes()
         extras = given["core_terms"], given["neighbours"]
@@ -226,21 +230,30 @@ def student_(**given: Any) -> None:
             click.echo(f"The student: {given['out']}; `headrace export {given['out']} --pairs FILE` makes a part of it")
 
 
-def _shown(given: dict[str, Any], learned: TrainingPairs) -> Sequence[Pair]:
-    """The pairs as the student may see them while it learns; what is kept back depends on the seed alone.
+def _shown(given: dict[str, Any], learned: TrainingPairs, held: TrainingPairs) -> Sequence[Pair]:
+    """The pairs as the student may see them while it learns.
 
     Raises:
-        click.ClickException: it should read neighbours, and there are none.
+        click.ClickException: it should read neighbours, and there are none to learn from or to calibrate by.
     """
     if not given["neighbours"]:
         return learned.pairs
-    if not any(map(told, learned.pairs)):
-        raise click.ClickException(
-            f"--neighbours: no pair of {given['source']} to learn from has `query_neighbours` or `item_neighbours`,"
-            " lists of texts, the strongest first"
-        )
-    random = np.random.default_rng(given["seed"])
-    return [guarded(pair, random, Guard()) for pair in learned.pairs]
+    for source, use, pairs in (
+        (given["source"], "to learn from", learned),
+        (given["judged"] or given["source"], "held apart for calibration", held),
+    ):
+        if not any(map(told, pairs.pairs)):
+            raise click.ClickException(
+                f"--neighbours: no pair of {source} {use} has `query_neighbours` or `item_neighbours`, lists of texts,"
+                " the strongest first"
+            )
+    return _kept_back(learned.pairs, given["seed"])
+
+
+def _kept_back(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """The pairs without the neighbours that the leak guard keeps back; which these are depends on the seed alone."""
+    random = np.random.default_rng(seed)
+    return [guarded(pair, random, Guard()) for pair in pairs]
 
 
 def _about(given: dict[str, Any], learned: TrainingPairs, terms: CoreTerms | None) -> dict[str, str | int | float]:

@@ -143,8 +143,8 @@ def _device(name: str | None) -> torch.device:
 def progress(label: str) -> Iterator[fitting.Say]:
     """Says steps, the mean loss of the last hundred, and the time left; of torchrun's processes the first says it.
 
-    The first Ctrl-C, or SIGTERM, is obeyed at the end of a step, so that a checkpoint can be written; the second at
-    once.
+    The first Ctrl-C, or SIGTERM, is obeyed at the end of a step, so that a checkpoint can be written; one that comes a
+    second later or more, at once.
 
     Raises:
         click.ClickException: it was stopped so.
@@ -166,6 +166,8 @@ def progress(label: str) -> Iterator[fitting.Say]:
 
     try:
         yield say
+        if stopped():  # it came after the last step
+            raise KeyboardInterrupt
     except KeyboardInterrupt as broken:
         raise click.ClickException("stopped: the same command goes on from its last checkpoint") from broken
     finally:
@@ -196,7 +198,7 @@ def run(work: Callable[[], Given]) -> Given:
     """What the work gives; another training's checkpoint, and models that cannot be opened, are one sentence."""
     try:
         return work()
-    except (fitting.WrongCheckpoint, SafetensorError, OSError) as error:
+    except (fitting.WrongCheckpoint, student.WrongStudent, SafetensorError, OSError) as error:
         raise click.ClickException(" ".join(str(error).split())[:500]) from error
 
 

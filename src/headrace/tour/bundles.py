@@ -12,7 +12,7 @@ from headrace.models.bundle import GoldenRequest, champion, newest_epoch, publis
 from headrace.models.champion import Champion, place_champion
 from headrace.models.features import FEATURES
 from headrace.models.head import Head
-from headrace.online.pairs import PairScorer
+from headrace.online.pairs import PairScorer, golden_neighbours
 from headrace.online.pairs import golden_requests as student_requests
 from headrace.online.publisher import HEAD_BYTES, HEAD_FILE, golden_requests
 
@@ -31,7 +31,9 @@ def first_bundle(repository: Path, student: Path, head: Head) -> str:
     place = repository / "parts" / student.name
     place.parent.mkdir(parents=True)
     shutil.copytree(student, place)
-    golden = [*student_requests(PairScorer(place), GOLDEN_QUERY, GOLDEN_TEXTS), *_golden(head)]
+    scorer = PairScorer(place)
+    told = golden_neighbours(scorer, GOLDEN_QUERY, GOLDEN_TEXTS)
+    golden = [*student_requests(scorer, GOLDEN_QUERY, GOLDEN_TEXTS, told), *_golden(head)]
     named = {"student": student.name, "head": write_part(repository, "head", {HEAD_FILE: head.to_bytes()})}
     version = write_bundle(repository, named, golden, {"examples": 0})
     publish(repository, version, newest_epoch(repository))

@@ -93,6 +93,11 @@ def test_a_student_or_a_teacher_that_is_torn_is_one_sentence(tmp_path: Path, sav
     given = ["export", str(saved), "--pairs", str(judged), "--repository", str(tmp_path / "models")]
     result = CliRunner().invoke(main, [*given, "--teacher", str(tmp_path / "teacher")])
     assert (result.exit_code, "fit the ensemble again" in result.output) == (1, True)
+    config = json.loads((saved / student.CONFIG).read_text())
+    (saved / student.CONFIG).write_text(json.dumps({**config, "core_terms": True}))
+    result = CliRunner().invoke(main, given)
+    assert (result.exit_code, "holds weights of another model, or of an earlier version" in result.output) == (1, True)
+    (saved / student.CONFIG).write_text(json.dumps(config))
     (saved / student.WEIGHTS).write_bytes(b"torn")
     result = CliRunner().invoke(main, given)
     assert result.exit_code == 1

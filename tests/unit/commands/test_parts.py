@@ -5,9 +5,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from headrace import BundleCorrupt
+from headrace import BundleCorrupt, BundleMismatch
 from headrace.commands.main import main
+from headrace.commands.parts import bundle_with
 from headrace.models import bundle, minilm
+from headrace.models.pair_graph import pair_chain
+from headrace.online.pairs import PairScorer, answer
+from tiny_models import write_pair_student
+from tiny_pairs import tiny_config, tiny_pair_files, tiny_pair_tensors
 from tiny_student import tiny_files
 
 Say = Callable[[str], None]
@@ -107,3 +112,26 @@ def test_prune_names_what_it_removes(tmp_path: Path) -> None:
     result = run(tmp_path, "prune", "--keep", "1")
     assert result.exit_code == 0, result.output
     assert result.stdout.split() == [loose]
+
+
+@pytest.mark.parametrize("weights", ["hidden", "out", "gate"])
+def test_a_student_that_reads_neighbours_otherwise_does_not_answer_its_golden_requests(
+    tmp_path: Path, weights: str
+) -> None:
+    student = write_pair_student(tmp_path, 0, neighbours=True)
+    golden = bundle.read_bundle(tmp_path, bundle_with(tmp_path, student)).golden
+    golden = tuple(request for request in golden if request.part == "student")
+    same = PairScorer(tmp_path / "parts" / student)
+    assert bundle.replay(golden, {"student": lambda request: answer(same, request)}) == 1
+    tensors = dict(tiny_pair_tensors())
+    tensors[f"neighbours.{weights}.bias"] = tensors[f"neighbours.{weights}.bias"] + 1
+    files = {**tiny_pair_files(neighbours=True), **pair_chain(tensors, tiny_config(neighbours=True), "int8")}
+    other = PairScorer(tmp_path / "parts" / bundle.write_part(tmp_path, "student", files))
+    with pytest.raises(BundleMismatch, match="does not run the part as it was made"):
+        bundle.replay(golden, {"student": lambda request: answer(other, request)})
+
+
+def test_a_student_that_reads_no_neighbours_is_asked_without(tmp_path: Path) -> None:
+    version = bundle_with(tmp_path, write_pair_student(tmp_path, 0))
+    [request] = [one for one in bundle.read_bundle(tmp_path, version).golden if one.part == "student"]
+    assert set(request.request) == {"query", "texts"}

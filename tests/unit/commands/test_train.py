@@ -185,8 +185,12 @@ def test_neighbours_that_no_pair_has_are_not_learned_from_nor_compared_on(
     refused = train("student", *STUDENT, "--neighbours", out=tmp_path / "none")
     assert refused.exit_code == 1
     assert "judged.jsonl to learn from has `query_neighbours` or `item_neighbours`, lists of texts" in refused.stderr
+    source, judged = with_neighbours(home), ("--judged", str(home / "judged.jsonl"))
+    refused = train("student", *STUDENT, *READS, *judged, source=source, out=tmp_path / "none")
+    assert refused.exit_code == 1
+    assert "judged.jsonl held apart for calibration has `query_neighbours`" in refused.stderr
     assert not (tmp_path / "none").exists()
-    assert train("student", *STUDENT, *READS, source=with_neighbours(home), out=tmp_path / "some").exit_code == 0
+    assert train("student", *STUDENT, *READS, source=source, out=tmp_path / "some").exit_code == 0
     named = [str(tmp_path / "some"), "--pairs", str(home / "judged.jsonl"), "--repository", str(tmp_path / "models")]
     bare = CliRunner().invoke(main, ["export", *named])
     assert bare.exit_code == 1
@@ -311,6 +315,36 @@ def test_a_backbone_that_is_broken_is_one_sentence(home: Path, train: Callable[.
     assert result.exit_code == 1, result.output
     assert len(result.stderr.splitlines()[-1]) < 600
     assert "Traceback" not in result.output
+
+
+def test_a_teacher_that_learns_with_neighbours_does_not_lean_on_them(
+    home: Path, train: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[Pair]()
+    rows_of = teacher.Reader.rows
+
+    def rows(reader: teacher.Reader, pairs: Sequence[Pair]) -> list[teacher.Row]:
+        read.extend(pairs)
+        return rows_of(reader, pairs)
+
+    monkeypatch.setattr(teacher.Reader, "rows", rows)
+    assert train("teacher", *TEACHER, source=with_neighbours(home), out=tmp_path / "one").exit_code == 0
+    bare = np.mean([pair == pair.alone() for pair in read])
+    own = np.mean([pair.query in pair.item_neighbours for pair in read])
+    assert 0.15 < bare < 0.6 and 0.15 < own < 0.6
+
+
+def test_ctrl_c_after_the_last_step_is_obeyed(
+    tmp_path: Path, train: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    result = train("student", *STUDENT, out=tmp_path / "student")
+    assert result.exit_code == 1
+    assert "stopped: the same command goes on from its last checkpoint" in result.output
+    assert not (tmp_path / "student" / student.CONFIG).exists()
 
 
 def test_ctrl_c_ends_a_training_in_one_sentence(

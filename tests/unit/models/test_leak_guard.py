@@ -33,3 +33,10 @@ def test_what_a_pair_keeps_does_not_depend_on_what_stands_in_the_others(pairs: l
     for place, (ours, theirs) in enumerate(found):
         assert theirs == (ours.alone() if place in places else ours)
     assert [guarded(pair, one, OPEN) for pair in pairs] == pairs
+
+
+def test_a_query_as_it_was_typed_is_known_again_among_queries_as_they_are_counted() -> None:
+    """Queries that led to an item come from the state, normalised; the pair's own query does not."""
+    typed = Pair("ＲＥＤ  shoe №1", "Shoe", query_neighbours=("boot",), item_neighbours=("red shoe no1", "boots"))
+    torn = guarded(typed, np.random.default_rng(0), Guard(1.0, 0.0))
+    assert torn.item_neighbours == ("boots",)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from headrace.models.core_terms import BRAND, NUMBER, SUBJECT, CoreTerms
 from headrace.models.pair_rows import (
     NEIGHBOUR_TOKENS,
-    NEIGHBOURS,
     PairConfig,
     PairNeighbours,
     PairRows,
@@ -18,7 +17,7 @@ from headrace.models.pair_rows import (
     told,
     written,
 )
-from headrace.models.prompts import Pair
+from headrace.models.prompts import NEIGHBOURS, Pair
 from tiny_pairs import VOCABULARY, tiny_config
 from tiny_student import SHAPE, WORDS
 
@@ -96,10 +95,8 @@ def test_no_more_neighbours_are_read_than_the_bounds_say() -> None:
 
 def test_neighbours_that_a_pair_names_count_alike_and_a_pair_that_names_none_is_told_nothing() -> None:
     pair = Pair("shoes", "red shoe", "of leather", "shoe", ("boots", "red"), ("sandals",))
-    alike = PairNeighbours((("boots", 1.0), ("red", 1.0)), (("sandals", 1.0),), 7.0)
-    assert told(pair, 7.0) == alike
-    assert told(pair) == PairNeighbours(alike.query, alike.item)
-    assert told(pair.alone(), 7.0) is None
+    assert told(pair) == PairNeighbours((("boots", 1.0), ("red", 1.0)), (("sandals", 1.0),))
+    assert told(pair.alone()) is None
 
 
 @given(

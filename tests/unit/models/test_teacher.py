@@ -100,6 +100,20 @@ def test_what_is_cut_is_the_items_text_never_the_question(make: Make, room: int)
     assert row.ids[: room - len(question)] == whole.ids[: room - len(question)]
 
 
+def test_neighbours_are_read_also_of_an_item_whose_text_is_long(make: Make) -> None:
+    reader = Reader(make("llama", max_tokens=256).config)
+    wordy = replace(TOLD, details="a red shoe of leather " * 40)
+    [told], [other], [alone] = (
+        reader.rows([one]) for one in (wordy, replace(wordy, item_neighbours=("red red red",)), wordy.alone())
+    )
+    assert len(told.ids) == len(alone.ids) == 256
+    assert len(told.reads) == 3
+    assert told.ids != other.ids
+    short = reader.rows([TOLD])[0].ids
+    asked = len(Reader(replace(reader.config, max_tokens=512)).rows([TOLD.alone()])[0].ids)
+    assert told.ids[told.reads[0] + 1 :] == short[asked:]  # what the neighbours say stands there as a whole
+
+
 def test_an_encoder_reads_query_and_item_and_cuts_the_longer(make: Make) -> None:
     one = make("mpnet", max_tokens=12)
     [row] = Reader(one.config).rows([Pair("red mouse", "shoe " * 40, "never read")])

@@ -69,6 +69,7 @@ def test_whose_probabilities_they_are_is_known_and_stays_known(tmp_path: Path) -
         (b'{"query": "a", "title": "b", "probability": -0.1}', ">= 0.0"),
         (b'{"query": "a", "title": "b", "label": NaN}', "malformed"),
         (b'{"query": 1, "title": "b", "label": 1}', "Expected `str`"),
+        (b'{"query": "a", "title": "b", "label": 1, "x": ' + b"[" * 5000, "recursion"),
         (b" " * LINE_BYTES + b'{"query": "a", "title": "b", "label": 1}', "longer than 1,048,576 bytes"),
     ],
 )

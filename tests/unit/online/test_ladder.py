@@ -36,11 +36,20 @@ def test_costs_follow_what_was_measured() -> None:
     assert 0 < costs.item_s < 0.000_011
 
 
-def test_fewer_pairs_is_the_mildest_step() -> None:
+def test_fewer_pairs_is_a_milder_step_than_fewer_items() -> None:
     steps = Steps(asked=10, scored=10, pairs="deadline")
     assert steps.said() == Degraded("fewer_pairs", "deadline", 10)
     both = Steps(asked=10, scored=4, pairs="deadline", state="deadline")
     assert [rung for rung, _ in both.taken()] == ["fewer_pairs", "fewer_items", "without_state"]
+
+
+def test_without_neighbours_is_the_mildest_step_and_follows_from_one_without_state() -> None:
+    steps = Steps(asked=10, scored=10, neighbours="deadline")
+    assert steps.said() == Degraded("without_neighbours", "deadline", 10)
+    both = Steps(asked=10, scored=10, neighbours="deadline", pairs="deadline")
+    assert [rung for rung, _ in both.taken()] == ["without_neighbours", "fewer_pairs"]
+    away = Steps(asked=10, scored=10, neighbours="deadline", state="store_unavailable")
+    assert away.taken() == [("without_state", "store_unavailable")]
 
 
 def test_less_time_and_more_waiting_are_fewer_pairs() -> None:

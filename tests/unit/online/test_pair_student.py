@@ -16,7 +16,7 @@ from headrace.online.catalogue import Text
 from headrace.online.ladder import PairCosts
 from headrace.online.pair_neighbours import Told
 from headrace.online.pair_scores import PairScores
-from headrace.online.pair_scoring import Neighbours
+from headrace.online.pair_scoring import NOTHING, Neighbours
 from headrace.online.pair_student import PairStudent
 from headrace.online.score_writer import Made
 from headrace.online.scored import Known
@@ -330,10 +330,10 @@ BOOTS = Told(PairNeighbours((("boot", 1.0),)), 12)
 
 def test_a_score_in_memory_is_used_only_with_the_neighbours_it_was_made_of() -> None:
     bench = Bench(neighbours=True)
-    asked = [SHOES, SHOES, BOOTS, None, None, SHOES]
+    asked = [SHOES, SHOES, BOOTS, NOTHING, NOTHING, SHOES]
     found = bench.run(*(lambda told=told: bench.ask("a", told=told) for told in asked))
-    told = [None if one is None else one.neighbours for one in asked]
-    assert [known.scores[0] for known in found] == [wanted("red shoe", "shoe a", one) for one in told]
+    assert [known.scores[0] for known in found] == [wanted("red shoe", "shoe a", one.neighbours) for one in asked]
+    assert [known.bare for known in found] == [""] * 6
     assert [known.counts()["computed"] for known in found] == [1, 0, 1, 1, 0, 1]
     assert [known.counts()["student_cache"] for known in found] == [0, 1, 0, 0, 1, 0]
 
@@ -421,3 +421,53 @@ def test_a_warm_up_reads_no_neighbours_and_they_are_read_as_soon_as_there_are_so
     assert first.counts()["student_cache"] == 1 and first.scores[0] == wanted("red shoe", "shoe a")
     assert second.counts()["computed"] == 1
     assert second.scores[0] == wanted("red shoe", "shoe a", SHOES.neighbours)
+
+
+def test_while_the_state_is_not_known_a_score_in_memory_is_used_whatever_neighbours_it_was_made_of() -> None:
+    bench = Bench(neighbours=True)
+    found = bench.run(
+        lambda: bench.ask("a", told=SHOES), lambda: bench.ask("ab"), lambda: bench.ask("a"), lambda: bench.ask("ab")
+    )
+    scores = [wanted("red shoe", "shoe a", SHOES.neighbours), wanted("red shoe", "shoe b")]
+    assert [known.scores.tolist() for known in found] == [scores[:1], scores, scores[:1], scores]
+    assert [known.counts()["computed"] for known in found] == [1, 1, 0, 0]
+    assert [known.bare for known in found] == ["", "deadline", "", "deadline"]  # whether b has some, nobody knows
+    assert bench.kept.made == []
+    [known] = bench.run(lambda: bench.ask("a", told=SHOES))
+    assert known.counts()["student_cache"] == 1
+
+
+def test_what_was_scored_without_knowing_does_not_go_over_what_other_workers_made() -> None:
+    bench = Bench(neighbours=True)
+    asked = (("a", SHOES), ("a", SHOES), ("ab", None), ("ab", None))
+    bench.run(*(lambda items=items, told=told: bench.ask(items, told=told) for items, told in asked))
+    assert [one.item_id for one in bench.kept.made] == ["a"]
+
+
+def test_a_score_of_another_text_is_not_used_although_the_state_is_not_known() -> None:
+    bench = Bench(neighbours=True)
+
+    async def change() -> Known:
+        bench.texts["a"] = "blue boot"
+        return await bench.ask("a")
+
+    first, second = bench.run(lambda: bench.ask("a", told=SHOES), change)
+    assert first.bare == "" and second.bare == "deadline"
+    assert second.scores.tolist() == [wanted("red shoe", "blue boot")]
+
+
+def test_what_was_scored_without_knowing_takes_no_better_scores_place() -> None:
+    """It ends after another request, that knew the state, has scored the same pair with its neighbours."""
+    bench = Bench(neighbours=True)
+    bench.student.costs.token_s = 10.0  # no time for any: all is scored behind, in the order asked
+    bench.scorer.go.clear()
+
+    async def after() -> Known:
+        bench.scorer.go.set()
+        await bench.settled()
+        return await bench.ask("a", told=SHOES)
+
+    found = bench.run(lambda: bench.ask("a", told=SHOES), lambda: bench.ask("a"), after)
+    assert [known.bare for known in found] == [""] * 3
+    assert found[2].counts()["student_cache"] == 1
+    assert found[2].scores[0] == wanted("red shoe", "shoe a", SHOES.neighbours)

@@ -14,6 +14,7 @@ from headrace import Overloaded, StoreUnavailable
 from headrace.models.features import EDGE, FEATURES, ITEM_EDGE
 from headrace.models.head import Head
 from headrace.models.pair_rows import PairNeighbours
+from headrace.online import worker
 from headrace.online.batch import Batcher, BatchLimits, Floats
 from headrace.online.catalogue import Catalogue
 from headrace.online.found import Found
@@ -485,6 +486,48 @@ def test_a_store_that_is_away_leaves_scores_without_neighbours(tmp_path: Path) -
     [said] = bench.ask(nothing)
     assert said.degraded == Degraded("without_state", "store_unavailable", 3) and said.student == "computed"
     assert bench.scores() == bench.wanted([None] * 3)
+
+
+def test_a_state_that_comes_late_takes_no_score_and_the_answer_says_what_was_scored_without_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Neighbourly(tmp_path)
+
+    def late() -> None:  # it comes before the deadline, and after the student had to begin
+        bench.state.before = lambda: asyncio.sleep(0.1)
+        monkeypatch.setattr(worker, "CACHE_SHARE", 0.0)
+
+    def in_time() -> None:
+        bench.state.before = None
+        monkeypatch.setattr(worker, "CACHE_SHARE", 0.5)
+
+    said = bench.ask(nothing, nothing, late)
+    assert [one.student_sources["student_cache"] for one in said] == [0, 2, 3]
+    assert [one.degraded for one in said] == [None] * 3
+    assert bench.scores() == bench.wanted(ALL)
+    bench = Neighbourly(tmp_path)
+    said = bench.ask(late, late, in_time, client_id="c", query_id="q")
+    assert [one.student_sources["computed"] for one in said] == [3, 0, 3]
+    without = Degraded("without_neighbours", "deadline", 3)
+    assert [one.degraded for one in said] == [without, without, None]
+    assert [one.student for one in said] == ["computed"] * 3
+    assert [served.degraded for served in bench.log.kept] == [("without_neighbours: deadline",)] * 2 + [()]
+    count = bench.worker.meters.registry.get_sample_value
+    assert count("headrace_degraded_total", {"rung": "without_neighbours"}) == 2
+
+
+def test_a_store_that_goes_away_leaves_the_scores_with_neighbours_in_memory(tmp_path: Path) -> None:
+    async def away() -> None:
+        raise StoreUnavailable("gone")
+
+    def goes() -> None:
+        bench.state.before = away
+
+    bench = Neighbourly(tmp_path)
+    said = bench.ask(nothing, nothing, goes)
+    assert said[2].degraded == Degraded("without_state", "store_unavailable", 3)
+    assert said[2].student_sources["student_cache"] == 3
+    assert bench.scores() == bench.wanted(ALL)
 
 
 @pytest.mark.parametrize("wrong", ["away", "hangs"])

@@ -57,7 +57,8 @@ def test_golden_bytes() -> None:
 def test_what_is_written_is_read_again(
     query: str, item: str, title: str, details: str, near: list[str], probability: float
 ) -> None:
-    pair = msgspec.structs.replace(pair_of(query, item, title, details), query_neighbours=tuple(near))
+    name = pair_id_of(query, item, title, tuple(near))
+    pair = msgspec.structs.replace(pair_of(query, item, title, details), pair_id=name, query_neighbours=tuple(near))
     assert decode_pair(pair.pair_id.encode(), encode(pair)) == decode_pair(None, encode(pair)) == pair
     label = LabelledPair(pair.pair_id, query, item, title, probability, -3.5, "t", "p", 7)
     assert decode_label(encode(label)) == label
@@ -65,7 +66,7 @@ def test_what_is_written_is_read_again(
 
 
 @given(TEXT, TEXT, TEXT)
-def test_a_pair_is_named_by_query_item_and_title_and_by_nothing_else(query: str, item: str, title: str) -> None:
+def test_a_pair_is_named_by_query_item_and_title_whoever_proposed_it(query: str, item: str, title: str) -> None:
     name = pair_id_of(query, item, title)
     assert name == pair_id_of(f"  {query} ", item, title) == pair_of(query, item, title, "details", "random").pair_id
     assert len({name, pair_id_of(query + "x", item, title), pair_id_of(query, item + "x", title)}) == 3
@@ -74,6 +75,19 @@ def test_a_pair_is_named_by_query_item_and_title_and_by_nothing_else(query: str,
 
 def test_where_one_text_ends_and_the_next_begins_belongs_to_the_name() -> None:
     assert len({pair_id_of("a b", "c", "d"), pair_id_of("a", "b c", "d"), pair_id_of("a", "b", "c d")}) == 3
+
+
+def test_a_pair_with_neighbours_is_another_pair_and_must_name_them() -> None:
+    sides = [((), ()), (("x",), ()), ((), ("x",)), (("x", "y"), ()), (("xy",), ()), (("x",), ("y",))]
+    names = [pair_id_of("a", "b", "c", *both) for both in sides]
+    assert len(set(names)) == len(sides)
+    assert names[0] == pair_id_of("a", "b", "c")
+    told = msgspec.structs.replace(
+        pair_of("a", "b", "c"), pair_id=names[5], query_neighbours=("x",), item_neighbours=("y",)
+    )
+    assert decode_pair(names[5].encode(), encode(told)) == told
+    with pytest.raises(BadEvent, match="not the hash"):
+        decode_pair(None, encode(msgspec.structs.replace(told, item_neighbours=())))
 
 
 @pytest.mark.parametrize(
