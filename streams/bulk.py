@@ -28,7 +28,7 @@ from kafka.structs import OffsetAndMetadata
 from headrace import SourceChanged
 from headrace.streams.generations import Generation, check_positions, group_of
 from headrace.streams.ingestion import Ingestion, Record, pause_s
-from headrace.streams.kafka_access import clients, poll_ms
+from headrace.streams.kafka_access import METADATA_MS, clients, poll_ms
 from headrace.streams.topics import BOOTSTRAP_MS, check_source, source_of
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class BulkDriver:
             allow_auto_create_topics=False,
             session_timeout_ms=self._settings.session_ms,
             heartbeat_interval_ms=self._settings.session_ms // 4,
-            metadata_max_age_ms=10_000,
+            metadata_max_age_ms=METADATA_MS,
             max_partition_fetch_bytes=_FETCH_BYTES,
             fetch_max_wait_ms=100,
             max_poll_records=self._settings.batch,

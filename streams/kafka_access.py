@@ -62,6 +62,9 @@ class Access:
         return ssl.create_default_context(cafile=self.ca_file or None)
 
 
+METADATA_MS: Final = 10_000
+"""How old what a member knows of topics may be. A group that met while the broker had just come back may have been told
+of no topic, and owns nothing until its members look again: in their own time after five minutes."""
 JOIN_MS: Final = 1_000
 """A join takes two answers of the broker; a poll that ends between them loses it."""
 

@@ -27,7 +27,7 @@ from kafka.structs import OffsetAndMetadata
 
 from headrace import SourceChanged, StoreUnavailable
 from headrace.streams.ingestion import Record, Rejected, pause_s
-from headrace.streams.kafka_access import clients, poll_ms
+from headrace.streams.kafka_access import METADATA_MS, clients, poll_ms
 from headrace.streams.label_log import LabelLog
 from headrace.streams.label_queue import Due, LabelQueue
 from headrace.streams.pairs import prompt_pair
@@ -165,7 +165,7 @@ class LabelWorker:
             allow_auto_create_topics=False,
             session_timeout_ms=self._settings.session_ms,
             heartbeat_interval_ms=self._settings.session_ms // 4,
-            metadata_max_age_ms=10_000,
+            metadata_max_age_ms=METADATA_MS,
             max_partition_fetch_bytes=_FETCH_BYTES,
             fetch_max_wait_ms=100,
             max_poll_records=_POLL_RECORDS,

@@ -29,7 +29,7 @@ from kafka.errors import KafkaError
 from headrace import SourceChanged
 from headrace.streams.generations import Generation, check_positions, group_of
 from headrace.streams.ingestion import Ingestion, Record, pause_s
-from headrace.streams.kafka_access import access
+from headrace.streams.kafka_access import METADATA_MS, access
 from headrace.streams.log_extent import committed_offsets, log_extent, seed_offsets
 from headrace.streams.replay import replay
 from headrace.streams.topics import check_source, source_of
@@ -179,6 +179,7 @@ class LiveDriver:
             broker_session_timeout=settings.session_s,
             broker_heartbeat_interval=settings.session_s / 4,
             broker_commit_interval=settings.commit_s,
+            consumer_metadata_max_age_ms=METADATA_MS,
             stream_wait_empty=False,
             web_enabled=False,
             worker_redirect_stdouts=False,
