@@ -73,17 +73,17 @@ def test_texts_and_neighbours_of_unlike_number_are_refused(folder: Path) -> None
 
 def test_threads_change_nothing_and_end_with_the_scorer(folder: Path) -> None:
     queries = [f"{query} {number}" for number in range(20) for query in QUERIES]
-    before = threading.active_count()
+    before = set(threading.enumerate())
     scorer = PairScorer(folder, threads=3, batch_tokens=64)
     alone = PairScorer(folder, batch_tokens=64)
     np.testing.assert_array_equal(scorer.score(queries, TITLES * 20), alone.score(queries, TITLES * 20))
-    started = [thread for thread in threading.enumerate() if thread.name.startswith("encoder")]
+    started = set(threading.enumerate()) - before
     assert started
     del scorer
     gc.collect()
     for thread in started:
         thread.join(timeout=10)
-    assert threading.active_count() <= before
+    assert not any(thread.is_alive() for thread in started)
 
 
 def test_many_threads_may_score_at_once(rich: Path) -> None:

@@ -58,16 +58,16 @@ def test_no_texts_are_no_vectors(folder: Path) -> None:
 
 def test_threads_change_nothing_and_end_with_the_encoder(folder: Path) -> None:
     texts = [f"{text} {number}" for number in range(20) for text in TEXTS]
-    before = threading.active_count()
+    before = set(threading.enumerate())
     encoder = Encoder(folder, threads=3, batch_tokens=64)
     np.testing.assert_array_equal(encoder.encode(texts), Encoder(folder, batch_tokens=64).encode(texts))
-    started = [thread for thread in threading.enumerate() if thread.name.startswith("encoder")]
+    started = set(threading.enumerate()) - before
     assert started
     del encoder
     gc.collect()
     for thread in started:
         thread.join(timeout=10)
-    assert threading.active_count() <= before
+    assert not any(thread.is_alive() for thread in started)
 
 
 def test_long_texts_are_cut_before_they_cost(folder: Path) -> None:
