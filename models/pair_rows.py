@@ -5,7 +5,7 @@
 Shapes: N rows, B rows of a batch, T tokens (padding included), M word pieces of the neighbours of one side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -172,16 +172,21 @@ def _kinds(core_terms: CoreTerms, pair: tuple[str, str], row: Encoding) -> tuple
 
 
 def told(pair: Pair) -> PairNeighbours | None:
-    """The neighbours that a pair names, the first of each side with equal weights; None where it names none.
-
-    A Wilson weight of each would say more, but a pair has texts alone, the strongest first. They stand in the order of
-    their texts, since which of them is the strongest changes daily and means nothing to the student.
-    """
+    """The neighbours that a pair names, the first of each side alike; None where it names none."""
     if pair == pair.alone():
         return None
-    sides = (sorted(side[:NEIGHBOURS]) for side in (pair.query_neighbours, pair.item_neighbours))
-    query, item = (tuple((text, 1.0) for text in side) for side in sides)
-    return PairNeighbours(query, item)
+    return PairNeighbours(
+        equal_shares(pair.query_neighbours[:NEIGHBOURS]), equal_shares(pair.item_neighbours[:NEIGHBOURS])
+    )
+
+
+def equal_shares(texts: Iterable[str]) -> tuple[tuple[str, float], ...]:
+    """One side's texts with equal weights, as a student is told them in training and in serving (law 5).
+
+    A Wilson weight of each would say more, but a line of a file has texts alone. They stand in their own order, since
+    which of them is the strongest changes daily and means nothing to the student.
+    """
+    return tuple([(text, 1.0) for text in sorted(texts)])
 
 
 def neighbour_arrays(vocabulary: Tokenizer, given: Sequence[PairNeighbours | None]) -> Arrays:

@@ -3,8 +3,8 @@
 Which they are follows from the edges that the request's one round trip read, by the rule of ``/v1/features``. Those of
 one side count alike, as where the student learned, and stand in the order of their texts: so what it is told changes
 only when the first five change, not when they change places, and a hash of their texts tells for which of them a cached
-score was made. A pair that is its own neighbour stays in: training
-hides some of these, because there the click was the label; here it is the past.
+score was made. A pair that is its own neighbour stays in: training hides some of these, because there the click was the
+label; here it is the past.
 
 Shapes: B items, R rows of edges by day, G edges.
 """
@@ -12,20 +12,17 @@ Shapes: B items, R rows of edges by day, G edges.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.models.pair_rows import PairNeighbours
+from headrace.models.pair_rows import PairNeighbours, equal_shares
 from headrace.models.prompts import NEIGHBOURS
 from headrace.models.wilson import wilson_lower
 from headrace.online.found import Found, edge_starts
 from headrace.streams.neighbours import NeighbourRule
 from headrace.streams.score_cache import neighbours_hash
-
-SHARE: Final = 1.0
-"""The weight of each neighbour of a side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +83,15 @@ def told_of(near: Near, titles: Sequence[str | None], texts: Mapping[int, str]) 
         texts: of queries, normalised, by hash.
     """
     query = tuple(sorted(title for title in titles if title is not None))
-    shares = _shared(query)
+    shares = equal_shares(query)
     made: dict[tuple[str, ...], Told] = {} if query else {(): Told()}  # most items have none: made once
     found = []
     for names in near.items:
         item = tuple(sorted([texts[name] for name in names if name in texts]))
         if item not in made:
-            made[item] = Told(PairNeighbours(shares, _shared(item)), neighbours_hash(query, item))
+            made[item] = Told(PairNeighbours(shares, equal_shares(item)), neighbours_hash(query, item))
         found.append(made[item])
     return found
-
-
-def _shared(side: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    return tuple([(text, SHARE) for text in side])
 
 
 def _passed(

@@ -32,8 +32,8 @@ from headrace.models.student import NeighbourRows, Rows, Student, StudentConfig
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 from prorbp_baselines import COSINE, READ, baselines
-from prorbp_report import CUTS, by_cut, numbers, saying, show
-from prorbp_tasks import Row, Sizes, Task, online_retail_task, tour_task
+from prorbp_report import CUTS, by_cut, hold_to, numbers, saying, show
+from prorbp_tasks import Row, Sizes, Task, task_of
 
 ROOT: Final = Path(__file__).parents[2]
 ARMS: Final = ("none", "neighbours")
@@ -134,14 +134,8 @@ def main() -> None:
     flags = _flags()
     torch.set_num_threads(flags.threads)
     settings = Settings(**{name: getattr(flags, name) for name in Settings.__dataclass_fields__})
-    flags.out.mkdir(parents=True, exist_ok=True)
-    known = flags.out / "settings.json"
-    if known.exists() and json.loads(known.read_text()) != asdict(settings):
-        raise SystemExit(f"{flags.out} holds other settings ({known}): name another folder")
-    known.write_text(json.dumps(asdict(settings), indent=2) + "\n")
-    sizes = Sizes(flags.rows, flags.held, flags.test, flags.neighbours)
-    task = online_retail_task(flags.data, sizes) if flags.part == "online_retail" else tour_task(sizes)
-    print(f"{len(task.train)} training rows, {len(task.held)} held, {len(task.test)} test", flush=True)
+    hold_to(flags.out, asdict(settings))
+    task = task_of(flags.part, flags.data, Sizes(flags.rows, flags.held, flags.test, flags.neighbours))
     beside, scores = baselines(task, flags.weights / "minilm"), dict[str, list[tuple[Doubles, Doubles]]]()
     arms = Arms(task, settings, flags.weights / "minilm", flags.out)
 

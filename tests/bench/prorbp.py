@@ -33,8 +33,8 @@ from headrace.models.teacher import Reader, Teacher, TeacherConfig, TeacherCours
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 from prorbp_baselines import COSINE, READ, baselines
-from prorbp_report import by_cut, saying, show
-from prorbp_tasks import Row, Sizes, Task, online_retail_task, tour_task
+from prorbp_report import by_cut, hold_to, saying, show
+from prorbp_tasks import Row, Sizes, Task, task_of
 
 ROOT: Final = Path(__file__).parents[2]
 ARMS: Final = ("none", "one-shot", "progressive", "query", "item")
@@ -178,15 +178,9 @@ def main() -> None:
     flags = _flags()
     torch.set_num_threads(flags.threads)
     settings = Settings(**{name: getattr(flags, name) for name in Settings.__dataclass_fields__})
-    flags.out.mkdir(parents=True, exist_ok=True)
-    known = flags.out / "settings.json"
-    if known.exists() and json.loads(known.read_text()) != asdict(settings):
-        raise SystemExit(f"{flags.out} holds other settings ({known}): name another folder")
-    known.write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    hold_to(flags.out, asdict(settings))
     backbone = shortened(flags.weights / "smollm2", flags.layers, flags.out)
-    sizes = Sizes(flags.rows, flags.held, flags.test, flags.neighbours)
-    task = online_retail_task(flags.data, sizes) if flags.part == "online_retail" else tour_task(sizes)
-    print(f"{len(task.train)} training rows, {len(task.held)} held, {len(task.test)} test", flush=True)
+    task = task_of(flags.part, flags.data, Sizes(flags.rows, flags.held, flags.test, flags.neighbours))
     beside, scores = baselines(task, flags.weights / "minilm"), dict[int, Scores]()
 
     def tell() -> None:

@@ -1,7 +1,9 @@
 """How scores of the tasks' test rows become numbers: AUC and differences with intervals over queries, by third of E."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +15,19 @@ from prorbp_tasks import Row
 
 CUTS: Final = ("tail", "torso", "head", "without neighbours", "with neighbours", "all")
 Doubles = NDArray[np.float64]
+
+
+def hold_to(folder: Path, settings: Mapping[str, object]) -> None:
+    """Makes a folder belong to some settings, which its numbers depend on.
+
+    Raises:
+        SystemExit: it holds other ones.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    known = folder / "settings.json"
+    if known.exists() and json.loads(known.read_text()) != settings:
+        raise SystemExit(f"{folder} holds other settings ({known}): name another folder")
+    known.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def by_cut(

@@ -107,6 +107,13 @@ def _cut(pair: Pair, neighbours: int) -> Pair:
     )
 
 
+def task_of(part: str, data: Path, sizes: Sizes) -> Task:
+    """The task called ``online_retail`` or ``tour``; says how large it is."""
+    task = online_retail_task(data, sizes) if part == "online_retail" else tour_task(sizes)
+    print(f"{len(task.train)} training rows, {len(task.held)} held, {len(task.test)} test", flush=True)
+    return task
+
+
 _HELD_EVERY: Final = 5
 """Every fifth query that parts may learn from is kept for the aggregation."""
 _OTHERS: Final = 15

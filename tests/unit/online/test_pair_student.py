@@ -22,7 +22,7 @@ from headrace.online.score_writer import Made
 from headrace.online.scored import Known
 from headrace.online.students import Asked
 from headrace.streams.identity import query_hash
-from headrace.streams.score_cache import Accepted, Cached, encode, part_name, stamp_of
+from headrace.streams.score_cache import Accepted, Cached, Source, encode, part_name, stamp_of
 
 NOW_MS = 1_800_000_000_000
 STUDENT, TEACHER = part_name("student"), part_name("teacher")
@@ -82,12 +82,10 @@ class Bench:
             costs=PairCosts(1e-6),
         )
 
-    def put(self, item: str, score: float, source: str, stamp: int | None = None, neighbours: int = 0) -> None:
+    def put(self, item: str, score: float, source: Source, stamp: int | None = None, neighbours: int = 0) -> None:
         part = TEACHER if source == "teacher" else STUDENT
         stamp = stamp_of(self.texts[item]) if stamp is None else stamp
-        self.cache[item] = self.cache.get(item, b"") + encode(
-            Cached(part, stamp, neighbours, source, score, NOW_MS)  # type: ignore[arg-type]
-        )
+        self.cache[item] = self.cache.get(item, b"") + encode(Cached(part, stamp, neighbours, source, score, NOW_MS))
 
     async def ask(
         self, items: str = "abc", query: str = "Red  SHOE", wait_s: float = 5.0, told: Told | None = None
