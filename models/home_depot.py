@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from headrace.models.training_pairs import Side, side_of
 
+HOME_DEPOT: Final = "homedepot"
+"""Stands for these pairs where a command wants a file."""
 SOURCE: Final = "https://www.kaggle.com/competitions/home-depot-product-search-relevance"
 _COLUMNS: Final = ("search_term", "product_title", "relevance")
 

@@ -20,7 +20,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from headrace.models import distill, fitting, pair_rows, student, teacher
+from headrace.models import distill, ensemble, fitting, pair_rows, student, teacher
+from headrace.models.calibration import Ensemble
 from headrace.models.prompts import Pair
 from headrace.models.student import Student, StudentConfig
 from headrace.models.teacher import Kind, Teacher, TeacherConfig
@@ -112,6 +113,16 @@ TITLES = ("red shoes", "a mouse", "a b c", "shoe", "red", "b")
 PAIRS = tuple(Pair(query, title) for query in QUERIES for title in TITLES)
 TARGETS = np.array([float(bool(set(pair.query.split()) & set(pair.title.split()))) for pair in PAIRS])
 LISTS = np.repeat(np.arange(len(QUERIES)), len(TITLES))
+
+
+def tiny_ensemble(folder: Path) -> Path:
+    """An ensemble of a causal and of an encoder teacher, in the folder ``both``; theirs lie beside it."""
+    members = []
+    for name in ("llama", "mpnet"):
+        teacher.save(tiny_teacher(folder / "weights", name), folder / name)
+        members.append(ensemble.Member(f"../{name}", ensemble.digest_of(folder / name)))
+    ensemble.write(folder / "both", members, Ensemble((0.7, 0.6), -0.2, (0.0, 0.0)), 0.03)
+    return folder / "both"
 
 
 def rows_of(one: Student, pairs: Sequence[Pair] = PAIRS) -> pair_rows.PairRows:

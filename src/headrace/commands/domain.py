@@ -1,12 +1,11 @@
 """What a student learns of a shop before it learns from labels: the shop's words, and which words of a title count."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from headrace.commands.label_sources import read_shelf
+from headrace.commands.label_sources import FileOrHomeDepot, read_shelf
 from headrace.commands.training import progress, run, tell
 from headrace.models import core_lists, masking, student, vocabulary
 from headrace.models.core_terms import CoreTerms
@@ -39,10 +38,10 @@ def domain_flags(function: Decorated) -> Decorated:
         ),
         click.option(
             "--catalogue",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=FileOrHomeDepot(),
             default=None,
             metavar="FILE",
-            help="Items, JSON lines with item_id and title, for --core-terms and --more-words.",
+            help="Items, JSON lines with item_id and title, for --core-terms and --more-words; or `homedepot`.",
         ),
     ):
         function = option(function)
@@ -64,7 +63,7 @@ def learned(one: student.Student, words: bytes, given: dict[str, Any]) -> tuple[
         return words, None
     if given["catalogue"] is None:
         raise click.UsageError("--core-terms and --more-words need --catalogue, a file of items.")
-    titles = read_shelf(given["catalogue"]).titles
+    titles = read_shelf(given["catalogue"], given["data"]).titles
     if given["more_words"]:
         new = vocabulary.domain_words(titles, words, most=given["more_words"])
         tell(f"{len(new):,} words of the catalogue become words of the vocabulary")

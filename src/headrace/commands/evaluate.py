@@ -1,4 +1,4 @@
-"""Measure relevance: students on public data, scores in a file, robustness to other ways of asking."""
+"""Measure relevance: students and teachers on public data, scores in a file, robustness to other ways of asking."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +11,12 @@ import click
 from headrace.commands import evaluation_report, robustness_report
 from headrace.commands.evaluation_options import (
     Outputs,
-    data_flag,
     draws_flags,
     outputs_flags,
     parts_flags,
     positive_flag,
 )
-from headrace.commands.options import repository
+from headrace.commands.options import data_folder, repository
 from headrace.commands.progress import ProgressLine
 from headrace.commands.scored_parts import (
     ScoredPart,
@@ -51,7 +50,7 @@ def command() -> None:
 
 @command.command
 @repository
-@data_flag
+@data_folder
 @parts_flags
 @draws_flags
 @outputs_flags
@@ -136,10 +135,17 @@ def pairs(
 
 @command.command
 @repository
-@data_flag
+@data_folder
 @parts_flags
 @click.option(
     "--rows", type=click.IntRange(0), default=0, help="Measure so many pairs, of whole queries drawn at random; 0: all."
+)
+@click.option(
+    "--teacher",
+    multiple=True,
+    metavar="[NAME=]FOLDER",
+    help="Measure a teacher too, an ensemble as `headrace train ensemble` made it; instead of the champion's student "
+    "where no --part is given. May be given many times. Needs torch.",
 )
 @click.option(
     "--scores",
@@ -158,20 +164,22 @@ def homedepot(
     against: tuple[str, ...],
     threads: int,
     rows: int,
+    teacher: tuple[str, ...],
     scores_file: Path | None,
     resamples: int,
     seed: int,
     outputs: Outputs,
 ) -> None:
-    """Measure students on Home Depot's test queries, of which nothing was ever trained on.
+    """Measure students, and teachers, on Home Depot's test queries, of which nothing was ever trained on.
 
     A cosine is no probability: slope and level are fitted on queries that are neither for training nor for testing.
 
     Example:
       headrace evaluate homedepot --part distilled=DIGEST --against labels=DIGEST --report homedepot.md
+      headrace evaluate homedepot --teacher both=teachers/both --scores teachers.jsonl.gz
     """
     test, held = home_depot_pairs(data, "test", rows, seed), home_depot_pairs(data, "held")
-    opened = open_parts(repository, part, against, threads)
+    opened = open_parts(repository, part, against, threads, teacher)
     arm = compared(opened, against)
     scores, notes = {}, named(opened)
     for one in opened:
@@ -191,7 +199,7 @@ def homedepot(
 
 @command.command("robustness")
 @repository
-@data_flag
+@data_folder
 @parts_flags
 @click.option(
     "--pairs",

@@ -15,18 +15,6 @@ from headrace.models import folders
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-def data_flag(function: Decorated) -> Decorated:
-    """Adds ``--data``, the folder of public data sets, passed as ``data: Path``."""
-    return click.option(
-        "--data",
-        type=click.Path(file_okay=False, path_type=Path),
-        envvar="HEADRACE_DATA",
-        default=Path("../shared/data"),
-        metavar="FOLDER",
-        help="The folder of public data sets; docs/data.md says what lies in it.",
-    )(function)
-
-
 def parts_flags(function: Decorated) -> Decorated:
     """Adds ``--part``, ``--against`` and ``--threads``: which student parts, passed as tuples of texts, and how."""
     for option in (

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import numpy as np
 
-from headrace.commands.options import repository, show_configuration
+from headrace.commands.options import data_folder, repository, show_configuration
 from headrace.commands.parts import bundle_with
 from headrace.commands.training import pairs_flag, pairs_of, rows_for, run, together
 from headrace.models import core_terms, ensemble, export, student
@@ -22,14 +22,7 @@ PAIRS = 1000
 @click.command
 @click.argument("folder", metavar="STUDENT", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @pairs_flag
-@click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="HEADRACE_DATA",
-    default=Path("../shared/data"),
-    metavar="FOLDER",
-    help="The folder of public sets, for --pairs homedepot.",
-)
+@data_folder
 @click.option(
     "--teacher",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

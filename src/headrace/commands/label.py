@@ -18,9 +18,17 @@ from headrace.commands.label_cache import catalogue_items, file_pairs, fill, sho
 from headrace.commands.label_candidates import Tally, candidate_pairs
 from headrace.commands.label_collection import collected, write_lines
 from headrace.commands.label_neighbours import Behaviour
+from headrace.commands.label_sources import FileOrHomeDepot
 from headrace.commands.label_teachers import open_teacher, teacher_flags
 from headrace.commands.label_topics import Place, send_pairs, topic_labels, work
-from headrace.commands.options import bootstrap_servers, namespace, redis_url, repository, show_configuration
+from headrace.commands.options import (
+    bootstrap_servers,
+    data_folder,
+    namespace,
+    redis_url,
+    repository,
+    show_configuration,
+)
 from headrace.commands.progress import ProgressLine
 from headrace.models.candidates import FEWEST, MOST, ORIGINS
 from headrace.streams import topics
@@ -69,8 +77,8 @@ def command() -> None:
 
 
 @command.command
-@click.argument("catalogue", type=_FILE)
-@click.argument("queries", type=_FILE)
+@click.argument("catalogue", type=FileOrHomeDepot())
+@click.argument("queries", type=FileOrHomeDepot())
 @click.argument("out", required=False, type=_NEW_FILE)
 @click.option("--to-topic", is_flag=True, help="Send the pairs to --pairs-topic instead of writing OUT.")
 @click.option("--per-query", type=click.IntRange(FEWEST, MOST), default=24, help="Candidates of a query.")
@@ -100,6 +108,7 @@ def command() -> None:
 @namespace
 @generation_flag
 @repository
+@data_folder
 @bootstrap_servers
 @_pairs_topic
 @_partitioner
@@ -109,10 +118,11 @@ def candidates(catalogue: Path, queries: Path, out: Path | None, **given: Any) -
     Several retrievers propose, and disagree: by words (BM25), by meaning (vectors), middle ranks of both, items that
     share the query's head word, any. A CATALOGUE is JSON lines with item_id and title, and details for the teacher;
     what `headrace import --items` takes will do. QUERIES are JSON lines with query and frequency, or lines of text, a
-    tab before the frequency.
+    tab before the frequency. `homedepot` stands for either: all its titles, the queries that may be learned from.
 
     Example:
       headrace label candidates items.jsonl queries.tsv pairs.jsonl --per-query 24
+      headrace label candidates homedepot homedepot pairs.jsonl
     """
     if (out is None) != given["to_topic"]:
         raise click.UsageError("give OUT, a file, or --to-topic, one of them")

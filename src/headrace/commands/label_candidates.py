@@ -63,7 +63,7 @@ def candidate_pairs(
         click.ClickException: a file holds nothing that can be used.
         StoreUnavailable: Redis, which ``behaviour`` asks, does not answer.
     """
-    shelf, asked = read_shelf(catalogue), read_queries(queries)
+    shelf, asked = read_shelf(catalogue, given["data"]), read_queries(queries, given["data"])
     random = np.random.default_rng(given["seed"])
     drawn = sample_queries(asked.frequencies, given["most_queries"] or len(asked.texts), random)
     texts = tuple(asked.texts[place] for place in drawn)

@@ -1,7 +1,8 @@
-"""What `headrace label candidates` reads: a catalogue and queries."""
+"""What `headrace label candidates` reads: a catalogue and queries, of files or of Home Depot."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from headrace import BadEvent
 from headrace.models.bm25 import words
 from headrace.models.candidates import distinct
+from headrace.models.home_depot import HOME_DEPOT, Pairs, judged_pairs
 from headrace.online.catalogue import student_text
 from headrace.streams.events import ItemChanged
 from headrace.streams.files import lines_of
@@ -68,13 +70,34 @@ class Queries:
     frequencies: NDArray[np.float64]
 
 
-def read_shelf(path: Path) -> Shelf:
+class FileOrHomeDepot(click.Path):
+    """A file that is there, or the word that stands for Home Depot's pairs."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(
+        self, value: str | PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | PathLike[str]:
+        """The path; of the word, the word as one."""
+        return Path(value) if str(value) == HOME_DEPOT else super().convert(value, param, ctx)
+
+
+def read_shelf(path: Path, data: Path) -> Shelf:
     """The items of a catalogue, without those whose titles differ from another's in case or punctuation alone.
+
+    Args:
+        path: its file, or ``homedepot``: all titles of that set, `h0` the first.
+        data: the folder of public sets.
 
     Raises:
         click.ClickException: nothing of the file can be used.
     """
-    found = _read(path, _Item)
+    if str(path) == HOME_DEPOT:
+        titles = dict.fromkeys(_home_depot(data).titles)
+        found = [_Item(f"h{number}", title) for number, title in enumerate(titles)]
+    else:
+        found = _read(path, _Item)
     items = [found[place] for place in distinct(item.title for item in found)]
     if not items:
         raise click.ClickException(f"{path} holds no item: lines of JSON with item_id and title are wanted.")
@@ -86,17 +109,24 @@ def read_shelf(path: Path) -> Shelf:
     )
 
 
-def read_queries(path: Path) -> Queries:
+def read_queries(path: Path, data: Path) -> Queries:
     """The queries of a file, each once, the frequencies of its spellings added up.
 
     Lines of JSON ({"query", "frequency"}), or of text: the query, or query, tab, frequency.
 
+    Args:
+        path: the file, or ``homedepot``: the queries of that set that may be learned from.
+        data: the folder of public sets.
+
     Raises:
         click.ClickException: nothing of the file can be used.
     """
-    with path.open("rb") as file:
-        is_json = path.suffix in (".jsonl", ".json", ".gz") or file.read(1) == b"{"
-    found = _read(path, _Query) if is_json else _read_text(path)
+    if str(path) == HOME_DEPOT:
+        found = [_Query(query) for query in dict.fromkeys(_home_depot(data).of("train").queries)]
+    elif _holds_json(path):
+        found = _read(path, _Query)
+    else:
+        found = _read_text(path)
     places = distinct(query.query for query in found)
     if not places:
         raise click.ClickException(f"{path} holds no query.")
@@ -105,6 +135,18 @@ def read_queries(path: Path) -> Queries:
         total[_plain(query.query)] = total.get(_plain(query.query), 0.0) + query.frequency
     texts = tuple(found[place].query for place in places)
     return Queries(texts, np.array([total[_plain(text)] for text in texts], np.float64))
+
+
+def _home_depot(data: Path) -> Pairs:
+    try:
+        return judged_pairs(data)
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(f"{error}; name the folder with --data") from error
+
+
+def _holds_json(path: Path) -> bool:
+    with path.open("rb") as file:
+        return path.suffix in (".jsonl", ".json", ".gz") or file.read(1) == b"{"
 
 
 def _read(path: Path, kind: type[Line]) -> list[Line]:

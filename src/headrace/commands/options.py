@@ -175,6 +175,18 @@ def repository(function: Decorated) -> Decorated:
     )(function)
 
 
+def data_folder(function: Decorated) -> Decorated:
+    """Adds ``--data``, the folder of public data sets, passed as ``data: Path``."""
+    return click.option(
+        "--data",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="HEADRACE_DATA",
+        default=Path("../shared/data"),
+        metavar="FOLDER",
+        help="The folder of public data sets; docs/data.md says what lies in it.",
+    )(function)
+
+
 def json_file(function: Decorated) -> Decorated:
     """Adds ``--json``, passed as ``json_file: Path | None``: what was printed, as numbers."""
     return click.option(

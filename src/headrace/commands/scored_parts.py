@@ -1,4 +1,4 @@
-"""What `headrace evaluate` measures: student parts of any kind that score pairs, and the judged pairs."""
+"""What `headrace evaluate` measures: students of any kind and teachers that score pairs, and the judged pairs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,15 +9,19 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.commands.label_teachers import open_teacher
 from headrace.commands.progress import ProgressLine
 from headrace.models import home_depot, judged_pairs
 from headrace.models.bundle import champion, read_bundle
 from headrace.models.calibration import Calibration, fit_calibration
 from headrace.models.evaluation import Judged, arms_of
 from headrace.models.icecat import judged_lists
+from headrace.models.margins import sigmoid
+from headrace.models.prompts import Pair
 from headrace.models.training_pairs import Side
 from headrace.online.pairs import PairScorer, open_student
 from headrace.online.scorer import Encoder
+from headrace.streams.teachers import Teacher
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -51,13 +55,24 @@ class Cosines:
         return found
 
 
+class Taught:
+    """A teacher's probability of query and title."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self._teacher = teacher
+
+    def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+        """The probability of each pair, float32 [B]."""
+        return sigmoid(self._teacher.logits(list(map(Pair, queries, titles)))).astype(np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredPart:
-    """A part that is open.
+    """A part, or a teacher, that is open.
 
     Attributes:
         name: what reports call it; parts ``name/0``, ``name/1`` are seeds of one arm.
-        digest: of the part.
+        digest: of the part; a teacher's id.
         scores: what it says.
     """
 
@@ -90,27 +105,39 @@ class ScoredPart:
         return found.probabilities(scores), found
 
 
-def open_parts(repository: Path, part: Sequence[str], against: Sequence[str], threads: int) -> list[ScoredPart]:
-    """The parts that a person named, ``DIGEST`` or ``NAME=DIGEST``, those to compare with last.
+def open_parts(
+    repository: Path, part: Sequence[str], against: Sequence[str], threads: int, teacher: Sequence[str] = ()
+) -> list[ScoredPart]:
+    """The parts that a person named, ``DIGEST`` or ``NAME=DIGEST``, and teachers, those to compare with last.
 
     Args:
-        repository: where they lie.
-        part: to measure; the champion's student when empty.
+        repository: where parts lie.
+        part: to measure; the champion's student when there is neither a part nor a teacher.
         against: to compare with.
         threads: of each.
+        teacher: ensembles to measure too, ``FOLDER`` or ``NAME=FOLDER``.
 
     Raises:
-        click.ClickException: there is no champion, or two parts have one name.
+        click.ClickException: there is no champion, or two have one name, or a folder holds no ensemble.
         BundleCorrupt, BundleMismatch: a part cannot be opened.
+        ModuleNotFoundError: a teacher is asked for, and torch is not installed.
     """
     found: dict[str, ScoredPart] = {}
-    for text in (*(part or (champions_student(repository),)), *against):
+
+    def keep(one: ScoredPart) -> None:
+        if one.name in found:
+            raise click.ClickException(f"two are called {one.name}: write NAME= before one")
+        found[one.name] = one
+
+    for text in teacher:
+        name, _, folder = text.rpartition("=")
+        asked = open_teacher({"teacher": Path(folder), "threads": threads, "device": None, "weights": None})
+        keep(ScoredPart(name or folder, asked.id, Taught(asked)))
+    for text in (*(part or (() if teacher else (champions_student(repository),))), *against):
         name, _, digest = text.rpartition("=")
         opened = open_student(repository / "parts" / digest, threads)
         name = name or f"{'cross-encoder' if isinstance(opened, PairScorer) else 'cosine'} {digest[:8]}"
-        if name in found:
-            raise click.ClickException(f"two parts are called {name}: name them as in --part NAME=DIGEST")
-        found[name] = ScoredPart(name, digest, opened if isinstance(opened, PairScorer) else Cosines(opened))
+        keep(ScoredPart(name, digest, opened if isinstance(opened, PairScorer) else Cosines(opened)))
     return list(found.values())
 
 
@@ -127,8 +154,12 @@ def compared(opened: Sequence[ScoredPart], against: Sequence[str]) -> str:
 
 
 def named(opened: Sequence[ScoredPart]) -> list[str]:
-    """Sentences that say which parts were measured, and what of a part was not."""
-    return [f"{one.name}: part {one.digest}.{_PLAIN if _reads_neighbours(one) else ''}" for one in opened]
+    """Sentences that say what was measured, and what of a part was not."""
+    return [
+        f"{one.name}: {'teacher' if isinstance(one.scores, Taught) else 'part'} {one.digest}."
+        f"{_PLAIN if _reads_neighbours(one) else ''}"
+        for one in opened
+    ]
 
 
 _PLAIN: Final = " It reads behaviour neighbours, and of these pairs none are known: this is its plain part."

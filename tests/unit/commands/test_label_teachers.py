@@ -10,10 +10,9 @@ from click.testing import CliRunner, Result
 
 from headrace.commands.main import main
 from headrace.models import ensemble, teacher
-from headrace.models.calibration import Ensemble as Weights
 from headrace.streams.label_files import labels_of
 from headrace.streams.pairs import encode, pair_of, prompt_pair
-from tiny_transformers import tiny_teacher
+from tiny_transformers import tiny_ensemble
 
 PAIRS = [pair_of(query, f"i{n}", f"red shoes {n}", "a b c") for query in ("red shoe", "Mouse") for n in range(4)]
 
@@ -29,12 +28,7 @@ def signals() -> Iterator[None]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An ensemble of a causal and of an encoder teacher."""
-    members = []
-    for name in ("llama", "mpnet"):
-        one = tiny_teacher(tmp_path / "weights", name)
-        teacher.save(one, tmp_path / name)
-        members.append(ensemble.Member(f"../{name}", ensemble.digest_of(tmp_path / name)))
-    ensemble.write(tmp_path / "both", members, Weights((0.7, 0.6), -0.2, (0.0, 0.0)), 0.03)
+    tiny_ensemble(tmp_path)
     (tmp_path / "pairs.jsonl").write_bytes(b"".join(encode(pair) + b"\n" for pair in PAIRS))
     return tmp_path
 

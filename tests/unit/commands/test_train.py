@@ -1,4 +1,3 @@
-import gzip
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ from headrace.models.core_terms import CoreTerms
 from headrace.models.pair_rows import PairNeighbours, told
 from headrace.models.prompts import Pair
 from headrace.online.pairs import PairScorer
+from home_depot_files import write_home_depot
 from tiny_transformers import TITLES, kept, write_model
 
 WORDS = ("red", "shoe", "mouse", "a", "b", "c")
@@ -242,11 +242,8 @@ def test_another_training_in_the_same_folder_is_refused(
 
 
 def test_home_depot_is_a_source_by_its_name(home: Path, train: Callable[..., Result], tmp_path: Path) -> None:
-    (tmp_path / "homedepot").mkdir()
-    lines = "".join(f"{row['title']},{row['query']},{1 + 2 * float(str(row['label']))}\n" for row in rows())
-    (tmp_path / "homedepot" / "pairs.csv.gz").write_bytes(
-        gzip.compress(f"product_title,search_term,relevance\n{lines}".encode())
-    )
+    graded = [(str(row["query"]), str(row["title"]), 1 + 2 * float(str(row["label"]))) for row in rows()]
+    write_home_depot(tmp_path, graded)
     shared = ["--weights", str(home / "weights"), "--threads", "1", "--device", "cpu", "--data", str(tmp_path)]
     flags = ["train", "student", "--labels", "homedepot", "--hard", "--out", str(tmp_path / "out"), *shared]
     result = CliRunner().invoke(main, flags)
