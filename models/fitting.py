@@ -106,12 +106,13 @@ def fit(
         course: how.
         loss_of: this process's share of the loss of step n (shares are added up); rows come from a plan made before.
         folder: keeps the checkpoint.
-        say: is told steps done, steps in all, and the loss, after each step; where it raises KeyboardInterrupt, a
-            checkpoint is written first.
+        say: is told steps done, steps in all, and the loss, after each step; where it raises KeyboardInterrupt, in
+            whichever process, all end after this step, and a checkpoint is written first.
         about: what this training is; a checkpoint of another one is refused.
         save_s: seconds between checkpoints; None: ``SAVE_S``.
 
     Raises:
+        KeyboardInterrupt: ``say`` did.
         WrongCheckpoint: the folder holds the checkpoint of another training, or none that can be read; or torchrun's
             processes see other folders.
     """
@@ -132,15 +133,27 @@ def fit(
         nn.utils.clip_grad_norm_(learning(model), course.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        try:
-            say(step + 1, course.steps, float(loss.detach()))
-            due = time.monotonic() - saved_s >= pause_s or step + 1 == course.steps
-        except KeyboardInterrupt:
-            _keep(folder, model, optimiser, step + 1, named)
-            raise
-        if due:
+        ended = _ended(say, step + 1, course.steps, float(loss.detach()))
+        if ended or step + 1 == course.steps or time.monotonic() - saved_s >= pause_s:
             _keep(folder, model, optimiser, step + 1, named)
             saved_s = time.monotonic()
+        if ended:
+            raise KeyboardInterrupt
+
+
+def _ended(say: Say, done: int, steps: int, loss: float) -> bool:
+    """Whether any process was told to end. All must hear of it: the others would wait for its gradients for ever."""
+    ended = False
+    try:
+        say(done, steps, loss)
+    except KeyboardInterrupt:
+        ended = True
+    if distributed.is_initialized():
+        device = torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
+        anywhere = torch.tensor(ended, device=device).int()
+        distributed.all_reduce(anywhere, distributed.ReduceOp.MAX)
+        ended = bool(anywhere.item())
+    return ended
 
 
 def first() -> bool:

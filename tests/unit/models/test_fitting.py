@@ -3,7 +3,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -85,17 +85,26 @@ def start(out: Path, *words: str, **environment: str) -> "subprocess.Popen[bytes
     return subprocess.Popen([sys.executable, str(PROCESS), str(out), *words], env=os.environ | environment)
 
 
-def test_two_processes_come_to_the_weights_of_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "low_precision", lambda device: nullcontext())
-    whats, out = ("student", "full"), folder / "both"
-    alone = {what: teach(what, folder, dropout=0.0, out=folder / "alone" / what) for what in whats}
+def start_two(out: Path, *words: str, last: Sequence[str] = ()) -> list["subprocess.Popen[bytes]"]:
+    """Two processes that divide each batch; ``last``: words for the second alone."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"}
+    return [start(out, *words, *more, RANK=str(rank), **where) for rank, more in enumerate(((), last))]
+
+
+def test_two_processes_come_to_the_weights_of_one_also_where_one_was_told_to_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "low_precision", lambda device: nullcontext())
+    whats, out = ("student", "full"), folder / "both"
+    alone = {what: teach(what, folder, dropout=0.0, out=folder / "alone" / what) for what in whats}
     out.mkdir()
-    both = [start(out, *whats, "--exact", RANK=str(rank), **where) for rank in range(2)]
-    assert [one.wait(200) for one in both] == [0, 0]
+    ended = start_two(out, *whats, "--exact", last=("--end-at", "3"))
+    assert [one.wait(200) for one in ended] == [3, 3]
+    assert torch.load(out / "student" / fitting.STATE, weights_only=True)["step"] == 3
+    assert [one.wait(200) for one in start_two(out, *whats, "--exact")] == [0, 0]
     for what in whats:
         found = kept(out / what)
         # A bias of keys changes no score: its gradients are rounding, of which AdamW makes whole steps.
