@@ -9,10 +9,9 @@ import numpy as np
 
 from headrace.commands.options import data_folder, repository, show_configuration
 from headrace.commands.parts import bundle_with
-from headrace.commands.training import pairs_flag, pairs_of, rows_for, run, together
-from headrace.models import core_terms, ensemble, export, student
+from headrace.commands.training import core_terms_of, pairs_flag, pairs_of, rows_for, run, together
+from headrace.models import ensemble, export, student
 from headrace.models.bundle import newest_epoch, publish, write_part
-from headrace.models.core_terms import CoreTerms
 from headrace.models.pair_rows import PairNeighbours, told
 from headrace.models.prompts import Pair
 
@@ -113,10 +112,3 @@ def _neighbours_of(source: str, pairs: Sequence[Pair]) -> list[PairNeighbours | 
             " has `query_neighbours` or `item_neighbours`: name a file whose pairs have them"
         )
     return found
-
-
-def core_terms_of(folder: Path, one: student.Student) -> CoreTerms | None:
-    """The recogniser that a student was trained with; None where it reads no core terms."""
-    if not one.config.core_terms:
-        return None
-    return core_terms.of_json((folder / student.CORE_TERMS).read_bytes())

@@ -4,16 +4,20 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import click
 import numpy as np
+import torch
+from click.core import ParameterSource
 
 from headrace.commands import domain
 from headrace.commands.domain import domain_flags
 from headrace.commands.options import show_configuration
 from headrace.commands.training import (
+    core_terms_of,
     counting,
     pairs_flag,
     pairs_of,
@@ -179,6 +183,14 @@ def ensemble_(teachers: Sequence[Path], **given: Any) -> None:
     help="It also reads `query_neighbours` and `item_neighbours` of the pairs, five a side, all alike, through a gate.",
 )
 @rows_flag
+@click.option(
+    "--start",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    metavar="FOLDER",
+    help="Begin as this student, not as MiniLM: its layers, length, words and extras are kept. With --hard people's"
+    " grades correct what a teacher taught.",
+)
 @click.option("--layers", type=click.Choice(["6", "3"]), default="6", help="Of MiniLM: all, or the 1st, 3rd and 6th.")
 @click.option(
     "--adversary",
@@ -200,6 +212,7 @@ def student_(**given: Any) -> None:
 
     Example:
       headrace train student --labels labels.jsonl --out students/first
+      headrace train student --labels judged.jsonl --hard --start students/first --out students/corrected
     """
     with together(given["threads"], given["device"]) as device:
         if fitting.first():
@@ -207,14 +220,12 @@ def student_(**given: Any) -> None:
         learned = pairs_of(given["source"], given["data"], "train")
         learned = learned if given["rows"] is None else learned.some(given["rows"])
         held = pairs_of(given["judged"] or given["source"], given["data"], "held")
-        shown = _shown(given, learned, held)
-        folder = run(lambda: pretrained.folder_of(pretrained.MINILM, given["weights"], tell))
-        vocabulary = (folder / student.VOCABULARY).read_bytes()
-        extras = given["core_terms"], given["neighbours"]
-        config = student.StudentConfig(given["max_tokens"], *extras, teachers=learned.teachers)
-        kept = (0, 2, 5) if given["layers"] == "3" else None
-        one = run(lambda: student.from_encoder(folder, config, kept, given["seed"])).to(device)
-        vocabulary, terms = domain.learned(one, vocabulary, given)
+        if given["start"] is None:
+            shown = _shown(given, learned, held)
+            one, vocabulary, terms = _new(given, learned.teachers, device)
+        else:
+            one, vocabulary, terms = _started(given, learned.teachers, device)
+            shown = _shown(given, learned, held)
         rows = rows_for(one, vocabulary, shown, terms)
         lists = learned.lists()
         tell(f"{len(learned):,} pairs of {lists.max() + 1:,} queries to learn from")
@@ -228,6 +239,43 @@ def student_(**given: Any) -> None:
             if terms is not None:
                 (given["out"] / student.CORE_TERMS).write_bytes(terms.to_json())
             click.echo(f"The student: {given['out']}; `headrace export {given['out']} --pairs FILE` makes a part of it")
+
+
+def _new(
+    given: dict[str, Any], teachers: tuple[str, ...], device: torch.device
+) -> tuple[student.Student, bytes, CoreTerms | None]:
+    """A student that begins as MiniLM, with the extras that the flags name; its vocabulary; its core terms."""
+    folder = run(lambda: pretrained.folder_of(pretrained.MINILM, given["weights"], tell))
+    extras = given["core_terms"], given["neighbours"]
+    config = student.StudentConfig(given["max_tokens"], *extras, teachers=teachers)
+    kept = (0, 2, 5) if given["layers"] == "3" else None
+    one = run(lambda: student.from_encoder(folder, config, kept, given["seed"])).to(device)
+    return one, *domain.learned(one, (folder / student.VOCABULARY).read_bytes(), given)
+
+
+_OF_START: Final = ("layers", "neighbours", "max_tokens", "core_terms", "more_words", "catalogue", "reading_steps")
+
+
+def _started(
+    given: dict[str, Any], teachers: tuple[str, ...], device: torch.device
+) -> tuple[student.Student, bytes, CoreTerms | None]:
+    """The student of ``--start``; the flags become what it is.
+
+    Raises:
+        click.UsageError: a flag says what it should be, too.
+        click.ClickException: the folder holds none.
+    """
+    context = click.get_current_context()
+    said = [name for name in _OF_START if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    if said:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+        raise click.UsageError(f"{flags}: a student of --start has its own; leave that out")
+    if not (given["start"] / student.CONFIG).exists():
+        raise click.ClickException(f"--start {given['start']} holds no student: `headrace train student` makes one")
+    one, vocabulary = run(lambda: student.load(given["start"]))
+    own = one.config = replace(one.config, teachers=tuple(sorted({*one.config.teachers, *teachers})))
+    given.update(neighbours=own.neighbours, core_terms=own.core_terms, max_tokens=own.max_tokens)
+    return one.to(device), vocabulary, run(lambda: core_terms_of(given["start"], one))
 
 
 def _shown(given: dict[str, Any], learned: TrainingPairs, held: TrainingPairs) -> Sequence[Pair]:
@@ -260,7 +308,9 @@ def _about(given: dict[str, Any], learned: TrainingPairs, terms: CoreTerms | Non
     named = {name: given[name] for name in ("max_tokens", "core_terms", "more_words", "reading_steps")}
     catalogue = {} if terms is None else {"catalogue": hashlib.blake2b(terms.to_json(), digest_size=8).hexdigest()}
     # Not said where it is off: a training that began before there was this flag goes on.
-    extra = {"neighbours": True} if given["neighbours"] else {}
+    extra: dict[str, str | int | float] = {"neighbours": True} if given["neighbours"] else {}
+    if given["start"] is not None:
+        extra["start"] = hashlib.blake2b((given["start"] / student.WEIGHTS).read_bytes(), digest_size=8).hexdigest()
     return {"data": learned.digest(), **named, **extra, **catalogue}
 
 

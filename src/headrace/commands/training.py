@@ -16,7 +16,7 @@ from torch import distributed
 from headrace.commands.consumption import Stopped
 from headrace.commands.options import data_folder
 from headrace.commands.progress import ProgressLine
-from headrace.models import fitting, student, training_pairs
+from headrace.models import core_terms, fitting, student, training_pairs
 from headrace.models import pair_rows as rows_of
 from headrace.models.core_terms import CoreTerms
 from headrace.models.home_depot import HOME_DEPOT, judged_pairs, targets
@@ -97,6 +97,13 @@ def rows_for(
         if one.config.neighbours
         else rows
     )
+
+
+def core_terms_of(folder: Path, one: student.Student) -> CoreTerms | None:
+    """The recogniser that a student was trained with; None where it reads no core terms."""
+    if not one.config.core_terms:
+        return None
+    return core_terms.of_json((folder / student.CORE_TERMS).read_bytes())
 
 
 @contextmanager

@@ -409,3 +409,38 @@ def test_a_student_that_reads_core_terms_goes_on_with_the_same_catalogue_only(
     assert other.exit_code == 1, other.output
     assert "belongs to another training (it differs in catalogue)" in other.output
     assert learned("Acme").exit_code == 0
+
+    corrected = tmp_path / "corrected"
+    flags = ("--start", str(tmp_path / "student"), "--hard", "--rows", "30")
+    graded = train("student", *flags, out=corrected)
+    assert graded.exit_code == 0, graded.output
+    lists = (tmp_path / "student" / student.CORE_TERMS).read_bytes()
+    assert (corrected / student.CORE_TERMS).read_bytes() == lists
+    before, after = (student.load(folder)[0] for folder in (tmp_path / "student", corrected))
+    assert (after.config.core_terms, after.config.max_tokens) == (True, 16)
+    assert before.core_embeddings.weight.ne(after.core_embeddings.weight).any()
+
+
+def test_a_student_begins_as_another_and_keeps_its_teachers(train: Callable[..., Result], tmp_path: Path) -> None:
+    labels = [row | {"teacher": "wise"} for row in rows("probability")]
+    written(tmp_path / "labels.jsonl", labels)
+    first, second = tmp_path / "first", tmp_path / "second"
+    made = train("student", "--max-tokens", "16", source=str(tmp_path / "labels.jsonl"), out=first)
+    assert made.exit_code == 0, made.output
+    flags = ("--start", str(first), "--hard", "--learning-rate", "1e-9", "--rows", "30")
+    assert train("student", *flags, out=second).exit_code == 0
+    before, after = kept(first), kept(second)
+    assert max(float(np.abs(before[name] - after[name]).max()) for name in before) < 1e-6, "it began there"
+    assert student.load(second)[0].config.teachers == ("wise",)
+
+    with (first / student.WEIGHTS).open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"\0\0\0\0")
+    other = train("student", *flags, out=second)
+    assert "it differs in start" in other.stderr
+    said = train("student", *flags, "--layers", "3", "--core-terms", out=tmp_path / "third")
+    assert said.exit_code == 2
+    assert "--layers, --core-terms: a student of --start has its own" in said.stderr
+    nothing = train("student", "--start", str(tmp_path), "--hard", out=tmp_path / "third")
+    assert nothing.exit_code == 1
+    assert "holds no student: `headrace train student` makes one" in nothing.stderr
