@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import numpy as np
 
 from headrace.commands import evaluation_report, robustness_report
 from headrace.commands.evaluation_options import (
     Outputs,
     draws_flags,
     outputs_flags,
+    part_flag,
     parts_flags,
     positive_flag,
+    teacher_flag,
+    threads_flag,
 )
 from headrace.commands.options import data_folder, repository
 from headrace.commands.progress import ProgressLine
@@ -26,11 +30,15 @@ from headrace.commands.scored_parts import (
     named,
     open_parts,
     pairs_of,
+    plain,
+    whole_pairs_of,
 )
 from headrace.models import judged_pairs
 from headrace.models.evaluation import Evaluation, Judged, Scale, evaluate
 from headrace.models.perturbations import PERTURBATIONS
+from headrace.models.prompts import Pair
 from headrace.models.robustness import Changed, asked_otherwise, changed, robustness
+from headrace.models.training_pairs import side_of
 
 _HIGHEST: Final = 3
 """Icecat's ratings are 0 to 3."""
@@ -75,7 +83,7 @@ def icecat(
     scores, speeds = {}, {}
     for one in opened:
         began = time.perf_counter()
-        scores[one.name] = one.of(judged.queries, judged.titles)
+        scores[one.name] = one.of(plain(judged))
         speeds[one.name] = len(judged) / (time.perf_counter() - began)
     scale = Scale(span=_HIGHEST, absolute=False)
     found = _evaluated(judged.scored(scores), scale, arm, seed, resamples)
@@ -105,31 +113,60 @@ def icecat(
     " - 1.",
 )
 @click.option("--cut", type=click.IntRange(1, 10_000), default=10, help="Places that nDCG counts.")
+@click.option(
+    "--side",
+    type=click.Choice(["all", "train", "held", "test"]),
+    default="all",
+    help="Only queries of this side of the split that `headrace train` keeps to: of `test` nothing was trained on.",
+)
+@repository
+@part_flag("The pairs are scored by this student too")
+@teacher_flag
+@threads_flag
 @draws_flags
 @outputs_flags
 def pairs(
     files: tuple[Path, ...],
     against: str,
-    positive: float,
-    span: float,
-    cut: int,
+    side: str,
+    repository: Path,
+    part: tuple[str, ...],
+    teacher: tuple[str, ...],
+    threads: int,
     resamples: int,
     seed: int,
     outputs: Outputs,
+    **scale_of: Any,
 ) -> None:
     """Measure scores of judged pairs from FILES: JSON lines with query, title, label (0 to 1), scores by model's name.
 
-    Several files must hold the same pairs in the same order. Models called NAME/0, NAME/1 are seeds of one.
+    Several files must hold the same pairs in the same order. Models called NAME/0, NAME/1 are seeds of one. A file
+    without scores will do where --part or --teacher says who scores; they read what the first file says of a pair,
+    `details` and neighbours too, as `headrace train` reads it.
 
     Example:
       headrace evaluate pairs scored.jsonl --against bm25 --report report.md --plot report.png
+      headrace evaluate pairs judged.jsonl --side test --part new=DIGEST --part old=DIGEST --against old
     """
-    judged = pairs_of(files)
+    judged, notes = pairs_of(files), [f"Scores: {', '.join(str(path) for path in files)}."]
+    rows = [row for row, query in enumerate(judged.queries) if side in ("all", side_of(query))]
+    if not rows:
+        raise click.ClickException(f"{files[0]} has no query on the side `{side}` of the split")
+    judged = judged.at(np.array(rows))
+    if part or teacher:
+        whole = whole_pairs_of(files[0])
+        asked = [whole[row] for row in rows]
+        opened = open_parts(repository, part, (), threads, teacher)
+        if both := sorted(judged.scores.keys() & {one.name for one in opened}):
+            raise click.ClickException(f"{', '.join(both)} has scores in a file: name the part or teacher otherwise")
+        judged = judged.scored({**judged.scores, **{one.name: one.of(asked) for one in opened}})
+        notes += named(opened, asked)
     if not judged.scores:
-        raise click.ClickException(f"{files[0]} holds no scores: every line needs them, by the model's name")
-    scale = Scale(span=span, positive=positive, cut=cut)
+        raise click.ClickException(
+            f"{files[0]} holds no scores: every line needs them, by the model's name; or --part or --teacher gives them"
+        )
+    scale = Scale(**scale_of)
     found = _evaluated(judged, scale, against, seed, resamples)
-    notes = [f"Scores: {', '.join(str(path) for path in files)}."]
     _keep(outputs, "Judged pairs", found, scale, notes, {})
 
 
@@ -140,13 +177,7 @@ def pairs(
 @click.option(
     "--rows", type=click.IntRange(0), default=0, help="Measure so many pairs, of whole queries drawn at random; 0: all."
 )
-@click.option(
-    "--teacher",
-    multiple=True,
-    metavar="[NAME=]FOLDER",
-    help="Measure a teacher too, an ensemble as `headrace train ensemble` made it; instead of the champion's student "
-    "where no --part is given. May be given many times. Needs torch.",
-)
+@teacher_flag
 @click.option(
     "--scores",
     "scores_file",
@@ -252,9 +283,10 @@ def robustness_(
 def _perturbed(judged: Judged, opened: Sequence[ScoredPart], seed: int) -> tuple[Judged, list[Changed]]:
     """The pairs as parts score them, and what they say under each perturbation; one pass over all for each part."""
     others = [asked_otherwise(judged, one, seed) for one in PERTURBATIONS]
-    queries = [*judged.queries, *(query for other in others for query in other.queries)]
-    titles = [*judged.titles, *(judged.titles[row] for other in others for row in other.rows)]
-    scores = {one.name: one.of(queries, titles) for one in opened}
+    pairs = plain(judged)
+    for other in others:
+        pairs += [Pair(query, judged.titles[row]) for query, row in zip(other.queries, other.rows, strict=True)]
+    scores = {one.name: one.of(pairs) for one in opened}
     before = {name: values[: len(judged)] for name, values in scores.items()}
     after = {name: values[len(judged) :] for name, values in scores.items()}
     return judged.scored(before), changed(others, after)

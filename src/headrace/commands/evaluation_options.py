@@ -15,23 +15,38 @@ from headrace.models import folders
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
+threads_flag = click.option("--threads", type=click.IntRange(1, 256), default=1, help="Batches computed at a time.")
+teacher_flag = click.option(
+    "--teacher",
+    multiple=True,
+    metavar="[NAME=]FOLDER",
+    help="Measure a teacher too, an ensemble as `headrace train ensemble` made it. May be given many times."
+    " Needs torch.",
+)
+
+
+def part_flag(what: str) -> Callable[[Decorated], Decorated]:
+    """Adds ``--part``, passed as a tuple of texts; ``what`` begins its help."""
+    return click.option(
+        "--part",
+        multiple=True,
+        metavar="[NAME=]DIGEST",
+        help=f"{what}. May be given many times; those called NAME/0, NAME/1 are seeds of one, and their numbers are "
+        "averaged.",
+    )
+
+
 def parts_flags(function: Decorated) -> Decorated:
     """Adds ``--part``, ``--against`` and ``--threads``: which student parts, passed as tuples of texts, and how."""
     for option in (
-        click.option("--threads", type=click.IntRange(1, 256), default=1, help="Batches computed at a time."),
+        threads_flag,
         click.option(
             "--against",
             multiple=True,
             metavar="[NAME=]DIGEST",
             help="The student that the others are compared with, paired; with seeds as --part.",
         ),
-        click.option(
-            "--part",
-            multiple=True,
-            metavar="[NAME=]DIGEST",
-            help="A student to measure; the champion's if not given. May be given many times; those called NAME/0, "
-            "NAME/1 are seeds of one, and their numbers are averaged.",
-        ),
+        part_flag("A student to measure; the champion's if not given"),
     ):
         function = option(function)
     return function

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from headrace.commands.label_teachers import open_teacher
 from headrace.commands.progress import ProgressLine
-from headrace.models import home_depot, judged_pairs
+from headrace.models import home_depot, judged_pairs, training_pairs
 from headrace.models.bundle import champion, read_bundle
 from headrace.models.calibration import Calibration, fit_calibration
 from headrace.models.evaluation import Judged, arms_of
 from headrace.models.icecat import judged_lists
 from headrace.models.margins import sigmoid
+from headrace.models.pair_rows import told
 from headrace.models.prompts import Pair
 from headrace.models.training_pairs import Side
 from headrace.online.pairs import PairScorer, open_student
@@ -34,7 +35,7 @@ CHUNK: Final = 512
 class PairScores(Protocol):
     """What scores pairs."""
 
-    def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+    def score(self, pairs: Sequence[Pair]) -> Floats:
         """A number for each pair, float32 [B]; higher is more relevant."""
 
 
@@ -45,8 +46,9 @@ class Cosines:
         self._encoder = encoder
         self._vectors: dict[str, Floats] = {}
 
-    def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+    def score(self, pairs: Sequence[Pair]) -> Floats:
         """The cosine of each pair, float32 [B]."""
+        queries, titles = [pair.query for pair in pairs], [pair.title for pair in pairs]
         new = [text for text in dict.fromkeys((*queries, *titles)) if text not in self._vectors]
         if new:
             self._vectors.update(zip(new, self._encoder.encode(new), strict=True))
@@ -55,15 +57,28 @@ class Cosines:
         return found
 
 
+class Read:
+    """A cross-encoder's probability of query and title, with the neighbours that the pair names."""
+
+    def __init__(self, scorer: PairScorer) -> None:
+        self.config = scorer.config
+        self._scorer = scorer
+
+    def score(self, pairs: Sequence[Pair]) -> Floats:
+        """The probability of each pair, float32 [B]."""
+        texts = [pair.query for pair in pairs], [pair.title for pair in pairs]
+        return self._scorer.score(*texts, list(map(told, pairs)))
+
+
 class Taught:
-    """A teacher's probability of query and title."""
+    """A teacher's probability of all that a pair says."""
 
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher
 
-    def score(self, queries: Sequence[str], titles: Sequence[str]) -> Floats:
+    def score(self, pairs: Sequence[Pair]) -> Floats:
         """The probability of each pair, float32 [B]."""
-        return sigmoid(self._teacher.logits(list(map(Pair, queries, titles)))).astype(np.float32)
+        return sigmoid(self._teacher.logits(pairs)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +95,13 @@ class ScoredPart:
     digest: str
     scores: PairScores
 
-    def of(self, queries: Sequence[str], titles: Sequence[str]) -> Doubles:
+    def of(self, pairs: Sequence[Pair]) -> Doubles:
         """The scores of pairs, float64 [N], with a line that says how far it is."""
-        line, total = ProgressLine(f"score {self.name}", "pairs"), len(queries)
+        line, total = ProgressLine(f"score {self.name}", "pairs"), len(pairs)
         found: list[Floats] = []
         for begin in range(0, total, CHUNK):
             line(begin, total)
-            end = begin + CHUNK
-            found.append(self.scores.score(queries[begin:end], titles[begin:end]))
+            found.append(self.scores.score(pairs[begin : begin + CHUNK]))
         line.end(total, total)
         return np.concatenate(found).astype(np.float64)
 
@@ -98,11 +112,16 @@ class ScoredPart:
             judged: the pairs.
             held: pairs of other queries, that slope and level are fitted on.
         """
-        scores = self.of(judged.queries, judged.titles)
+        scores = self.of(plain(judged))
         if not isinstance(self.scores, Cosines):
             return scores, None
-        found = fit_calibration(self.of(held.queries, held.titles), held.labels)
+        found = fit_calibration(self.of(plain(held)), held.labels)
         return found.probabilities(scores), found
+
+
+def plain(judged: Judged) -> list[Pair]:
+    """The pairs [N], of which queries and titles alone are known."""
+    return list(map(Pair, judged.queries, judged.titles))
 
 
 def open_parts(
@@ -137,7 +156,7 @@ def open_parts(
         name, _, digest = text.rpartition("=")
         opened = open_student(repository / "parts" / digest, threads)
         name = name or f"{'cross-encoder' if isinstance(opened, PairScorer) else 'cosine'} {digest[:8]}"
-        keep(ScoredPart(name, digest, opened if isinstance(opened, PairScorer) else Cosines(opened)))
+        keep(ScoredPart(name, digest, Read(opened) if isinstance(opened, PairScorer) else Cosines(opened)))
     return list(found.values())
 
 
@@ -153,11 +172,12 @@ def compared(opened: Sequence[ScoredPart], against: Sequence[str]) -> str:
     return next(iter(arms))
 
 
-def named(opened: Sequence[ScoredPart]) -> list[str]:
-    """Sentences that say what was measured, and what of a part was not."""
+def named(opened: Sequence[ScoredPart], pairs: Sequence[Pair] = ()) -> list[str]:
+    """Sentences that say what was measured, and what of a part was not as none of ``pairs`` names a neighbour."""
+    lonely = not any(map(told, pairs))
     return [
         f"{one.name}: {'teacher' if isinstance(one.scores, Taught) else 'part'} {one.digest}."
-        f"{_PLAIN if _reads_neighbours(one) else ''}"
+        f"{_PLAIN if lonely and _reads_neighbours(one) else ''}"
         for one in opened
     ]
 
@@ -166,7 +186,7 @@ _PLAIN: Final = " It reads behaviour neighbours, and of these pairs none are kno
 
 
 def _reads_neighbours(one: ScoredPart) -> bool:
-    return isinstance(one.scores, PairScorer) and one.scores.config.neighbours
+    return isinstance(one.scores, Read) and one.scores.config.neighbours
 
 
 def champions_student(repository: Path) -> str:
@@ -213,9 +233,22 @@ def pairs_of(files: Sequence[Path]) -> Judged:
     Raises:
         click.ClickException: a file cannot be read; the text names it, the line and the reason.
     """
+    return _read(lambda: judged_pairs.read(files))
+
+
+def whole_pairs_of(file: Path) -> tuple[Pair, ...]:
+    """The same pairs of a file with all that it says of them, details and neighbours.
+
+    Raises:
+        click.ClickException: as ``pairs_of``.
+    """
+    return _read(lambda: training_pairs.read(file)).pairs
+
+
+def _read(read: Callable[[], Found]) -> Found:
     try:
-        return judged_pairs.read(files)
-    except (judged_pairs.BadPairs, OSError) as error:
+        return read()
+    except (judged_pairs.BadPairs, training_pairs.BadTrainingPairs, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -9,11 +9,15 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from numpy.typing import NDArray
 
 from headrace.commands.main import main
 from headrace.models import bundle, ensemble, judged_pairs
 from headrace.models.evaluation import Judged
+from headrace.models.pair_rows import told
 from headrace.models.prompts import Pair
+from headrace.models.training_pairs import side_of
+from headrace.online.pairs import PairScorer
 from home_depot_files import write_home_depot
 from tiny_pairs import tiny_pair_files
 from tiny_student import tiny_files
@@ -224,6 +228,45 @@ def test_robustness_on_pairs_of_ones_own(tmp_path: Path, data: Path, parts: dict
     )
     assert result.exit_code == 0, result.output
     assert "letter dropped" in result.stdout
+
+
+def test_pairs_of_ones_own_are_scored_by_parts_and_teachers_that_read_all_that_a_line_says(
+    tmp_path: Path, data: Path, parts: dict[str, str]
+) -> None:
+    gated = bundle.write_part(tmp_path / "models", "student", tiny_pair_files(neighbours=True))
+    asked = [Pair(f"red shoe x{number}", "a 12 in. b", "a b", "", ("a b",), ("red shoe",)) for number in range(40)]
+    mine = tmp_path / "judged.jsonl"
+    rows = [msgspec.json.encode(pair)[:-1] + b',"label":%d}\n' % (number % 2) for number, pair in enumerate(asked)]
+    mine.write_bytes(b"".join(rows))
+    folder, out = tiny_ensemble(tmp_path), tmp_path / "found.json"
+    given = ["--part", f"gated={gated}", "--teacher", f"both={folder}", "--resamples", "2", "--json", str(out)]
+    result = evaluate(tmp_path, data, "pairs", str(mine), "--side", "test", "--against", "both", *given)
+    assert result.exit_code == 0, result.output
+    test = [place for place, pair in enumerate(asked) if side_of(pair.query) == "test"]
+    assert 0 < len(test) < len(asked)
+    assert read_json(out)["rows"] == len(test)
+
+    labels = np.array(test) % 2
+    scorer, teacher = PairScorer(tmp_path / "models" / "parts" / gated), ensemble.open_ensemble(folder, device="cpu")
+    told_of = [told(asked[place]) for place in test]
+    said: dict[str, NDArray[Any]] = {
+        "gated": scorer.score([asked[place].query for place in test], ["a 12 in. b"] * len(test), told_of),
+        "both": teacher.probabilities([asked[place] for place in test]),
+    }
+    for name, scores in said.items():
+        rmse = float(np.sqrt(np.mean((scores - labels) ** 2)))
+        assert read_json(out)["models"][name]["RMSE"]["value"] == pytest.approx(rmse, abs=1e-5)
+    alone = scorer.score([asked[place].query for place in test], ["a 12 in. b"] * len(test))
+    assert np.abs(alone - said["gated"]).max() > 1e-3, "neighbours count"
+
+    none = evaluate(tmp_path, data, "pairs", str(mine))
+    assert "or --part or --teacher gives them" in none.stderr
+    mine.write_bytes(b"".join(row[:-2] + b',"scores":{"gated":1}}\n' for row in rows))
+    twice = evaluate(tmp_path, data, "pairs", str(mine), *given)
+    assert "gated has scores in a file" in twice.stderr
+    mine.write_bytes(rows[test[0]])
+    empty = evaluate(tmp_path, data, "pairs", str(mine), "--side", "held", *given)
+    assert "no query on the side `held`" in empty.stderr
 
 
 def test_a_bad_line_an_unknown_model_and_missing_scores_are_one_sentence(tmp_path: Path, data: Path) -> None:
