@@ -17,12 +17,12 @@ Source:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.models.logistic import Problem
 from headrace.models.margins import sigmoid
 from headrace.models.prompts import STAGES
 
@@ -31,7 +31,6 @@ Flags = NDArray[np.bool_]
 
 START: Final = (0.2, 0.3, 0.5)
 """Weights that have seen nothing: the more a stage has read, the more it says."""
-_STEPS, _HALVINGS, _ENOUGH = 100, 40, 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +93,6 @@ def placed(read: Doubles, present: Sequence[Sequence[bool]] | Flags) -> Doubles:
 def fit(stages: Doubles, targets: Doubles, pull: float = 1.0) -> Aggregation:
     """The aggregation with the least cross-entropy on rows that no teacher was trained on.
 
-    The loss is convex, so its least value under w >= 0 is that of one of the 2^K choices of weights that stand at 0
-    while the others are free: each is solved by Newton's steps, and the best one without a weight below 0 is taken.
-
     Args:
         stages: logits [N, K], NaN where there is no such stage; rows with one stage teach nothing.
         targets: [N], 0 to 1.
@@ -109,16 +105,11 @@ def fit(stages: Doubles, targets: Doubles, pull: float = 1.0) -> Aggregation:
         raise ValueError(f"{len(stages)} rows and {len(targets)} targets")
     kept = ~alone(stages)
     start = np.array([0.0, *START, *[0.0] * (STAGES - 1)])
+    bounded = np.array([False, *[True] * STAGES, *[False] * (STAGES - 1)])
     if not kept.any():
         return Aggregation()
     columns, aims = _columns(stages[kept]), targets[kept].astype(np.float64)
-    found: list[tuple[float, Doubles]] = []
-    for free in product((True, False), repeat=STAGES):
-        moves = np.array([True, *free, *[True] * (STAGES - 1)])
-        least = _least(columns, aims, start, moves, pull / len(aims))
-        if (least[1 : 1 + STAGES] >= 0).all():
-            found.append((_loss(columns, aims, least, start, pull / len(aims)), least))
-    best = min(found, key=lambda one: one[0])[1].tolist()
+    best = Problem(columns, aims, bounded, start, pull / len(aims)).least().tolist()
     return Aggregation(best[0], tuple(best[1 : 1 + STAGES]), tuple(best[1 + STAGES :]))
 
 
@@ -129,32 +120,3 @@ def _columns(stages: Doubles) -> Doubles:
     for stage in range(1, STAGES):
         said[:, stage] = np.where(exists[:, stage], said[:, stage], said[:, stage - 1])
     return np.hstack([np.ones((len(stages), 1)), said, exists[:, 1:].astype(np.float64)])
-
-
-def _least(columns: Doubles, aims: Doubles, start: Doubles, moves: Flags, pull: float) -> Doubles:
-    """The weights with the least loss, those that do not move at 0: Newton's steps, halved until the loss falls."""
-    weights = np.where(moves, start, 0.0)
-    inputs = columns[:, moves]
-    for _ in range(_STEPS):
-        said = sigmoid(columns @ weights)
-        slope = inputs.T @ (said - aims) / len(aims) + pull * (weights - start)[moves]
-        curve = (inputs * (said * (1 - said))[:, None]).T @ inputs / len(aims) + pull * np.eye(inputs.shape[1])
-        step = np.zeros_like(weights)
-        step[moves] = np.linalg.solve(curve, slope)
-        if np.abs(slope).max() < _ENOUGH:
-            break
-        before = _loss(columns, aims, weights, start, pull)
-        for halving in range(_HALVINGS):
-            moved = weights - step / 2**halving
-            if _loss(columns, aims, moved, start, pull) < before:
-                break
-        else:
-            break
-        weights = moved
-    return weights
-
-
-def _loss(columns: Doubles, aims: Doubles, weights: Doubles, start: Doubles, pull: float) -> float:
-    logits = columns @ weights
-    entropy = float(np.mean(np.logaddexp(0.0, logits) - aims * logits))
-    return entropy + pull / 2 * float(np.square(weights - start).sum())

@@ -7,10 +7,10 @@ error, and decides where members say the same.
 
 Everything is deterministic: the same rows give the same numbers.
 
-Shapes: N rows, K members of an ensemble (teachers, or stages of one), P = K weights and what is not bounded.
+Shapes: N rows, K members of an ensemble (teachers, or stages of one).
 
 Source:
-    Platt 1999 for slope and level; Bertsekas 1982 for the projected Newton step; Guo et al. 2017 for the error.
+    Platt 1999 for slope and level; Guo et al. 2017 for the error.
 """
 
 from dataclasses import dataclass
@@ -20,17 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.models import row_statistics
+from headrace.models.logistic import Problem
 from headrace.models.margins import sigmoid
 
 Doubles = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 LOGIT_BOUND: Final = 8.0
 """A logit that is learned from or averaged lies within +- this: sigmoid(8) = 0.9997."""
 PULL: Final = 1e-6
 """Half of this times the squared weights of standardised logits is added to the mean loss."""
-_STEPS: Final = 200
-_TOLERANCE: Final = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ def fit_ensemble(logits: NDArray[np.floating], targets: NDArray[np.floating]) ->
     members = own.shape[1]
     columns = np.concatenate([standard, ~there, np.ones((len(own), 1))], axis=1)
     bounded = np.arange(columns.shape[1]) < members
-    found = _least_loss(columns, aims, bounded)
+    found = Problem(columns, aims, bounded, np.zeros(columns.shape[1]), PULL).least()
     weights, absent, level = found[:members] / spread, found[members:-1], float(found[-1])
     shifts = weights * centre
     return Ensemble(
@@ -173,56 +171,3 @@ def _check(logits: Doubles, targets: Doubles) -> None:
         raise ValueError("a logit is infinite: clip it first")
     if not ((targets >= 0) & (targets <= 1)).all():
         raise ValueError("a target lies outside 0 to 1")
-
-
-def _least_loss(columns: Doubles, targets: Doubles, bounded: Bools) -> Doubles:
-    """The weights [P] of columns [N, P] with the least mean cross-entropy; those that are bounded stay at least 0."""
-    weights = np.zeros(columns.shape[1])
-    loss = _loss(weights, columns, targets)
-    for _ in range(_STEPS):
-        chances = _chances(columns @ weights)
-        slopes = columns.T @ (chances - targets) / len(targets) + PULL * weights
-        # At the bound and pushed against it: these stay; all others take Newton's step, then are held at the bound.
-        free = ~(bounded & (weights <= 0) & (slopes > 0))
-        if not free.any() or np.abs(slopes[free]).max() < _TOLERANCE:
-            break
-        inner = columns[:, free]
-        curves = (inner.T * (chances * (1 - chances))) @ inner / len(targets)
-        step = np.zeros_like(weights)
-        step[free] = np.linalg.solve(curves + PULL * np.eye(len(curves)), slopes[free])
-        found = _shorter(weights, step, slopes, loss, columns, targets, bounded)
-        if found is None:
-            break
-        weights, loss = found
-    return weights
-
-
-def _shorter(
-    weights: Doubles,
-    step: Doubles,
-    slopes: Doubles,
-    loss: float,
-    columns: Doubles,
-    targets: Doubles,
-    bounded: Bools,
-) -> tuple[Doubles, float] | None:
-    """The longest of the halved steps that lowers the loss enough, and that loss; None when none does."""
-    share = 1.0
-    while share > 1e-10:
-        tried = weights - share * step
-        tried = np.where(bounded, np.maximum(tried, 0.0), tried)
-        found = _loss(tried, columns, targets)
-        if found < loss and found <= loss - 1e-4 * float(slopes @ (weights - tried)):
-            return tried, found
-        share /= 2
-    return None
-
-
-def _loss(weights: Doubles, columns: Doubles, targets: Doubles) -> float:
-    values = columns @ weights
-    each = np.logaddexp(0.0, values) - targets * values
-    return float(each.mean() + PULL / 2 * (weights @ weights))
-
-
-def _chances(values: Doubles) -> Doubles:
-    return np.asarray(0.5 * (1 + np.tanh(values / 2)), dtype=np.float64)
