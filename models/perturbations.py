@@ -231,6 +231,24 @@ def perturbed(queries: Sequence[str], perturbation: Perturbation, seed: int = 0)
     return [perturbation.change(query, _random(seed, perturbation.name, query)) for query in queries]
 
 
+SLIPS: Final = (swapped_letters, dropped_letter, doubled_letter, neighbouring_key)
+
+
+def mistyped(queries: Sequence[str], share: float, seed: int = 0) -> list[str]:
+    """About this share of the queries with one slip of the finger, the others as they are, for a student to learn from.
+
+    As in ``perturbed`` a query's fate depends on the seed and the query alone.
+    """
+    return [_mistyped(query, share, _random(seed, "mistyped", query)) for query in queries]
+
+
+def _mistyped(query: str, share: float, random: np.random.Generator) -> str:
+    if random.random() >= share:
+        return query
+    slips = (SLIPS[place](query, random) for place in random.permutation(len(SLIPS)))
+    return next((slip for slip in slips if slip is not None), query)
+
+
 def _random(seed: int, name: str, query: str) -> np.random.Generator:
     said = hashlib.blake2b(f"{seed}\0{name}\0{query}".encode("utf-8", "replace"), digest_size=8).digest()
     return np.random.default_rng(int.from_bytes(said, "little"))

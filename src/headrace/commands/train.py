@@ -34,6 +34,7 @@ from headrace.models.core_terms import CoreTerms
 from headrace.models.home_depot import HOME_DEPOT
 from headrace.models.leak_guard import Guard, guarded
 from headrace.models.pair_rows import told
+from headrace.models.perturbations import mistyped
 from headrace.models.prompts import Pair
 from headrace.models.training_pairs import TrainingPairs
 
@@ -198,6 +199,12 @@ def ensemble_(teachers: Sequence[Path], **given: Any) -> None:
     default=0.0,
     help="Length of the push that the embeddings must bear; 0: none. Takes twice the time.",
 )
+@click.option(
+    "--typos",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="This share of the queries is learned with a slip of the finger in it, of the same probabilities.",
+)
 @click.option("--max-tokens", type=click.IntRange(8, 512), default=64, help="Of a pair; the longer text is cut.")
 @click.option("--batch", type=click.IntRange(1, 65_536), default=96, help="Pairs a step, in whole lists.")
 @click.option("--epochs", type=click.IntRange(1, 1000), default=1, help="Passes over the pairs.")
@@ -279,11 +286,17 @@ def _started(
 
 
 def _shown(given: dict[str, Any], learned: TrainingPairs, held: TrainingPairs) -> Sequence[Pair]:
-    """The pairs as the student may see them while it learns.
+    """The pairs as the student may see them while it learns: some mistyped, some without all of their neighbours.
 
     Raises:
         click.ClickException: it should read neighbours, and there are none to learn from or to calibrate by.
     """
+    pairs = _guarded(given, learned, held)
+    typed = mistyped([pair.query for pair in pairs], given["typos"], given["seed"])
+    return [replace(pair, query=query) for pair, query in zip(pairs, typed, strict=True)]
+
+
+def _guarded(given: dict[str, Any], learned: TrainingPairs, held: TrainingPairs) -> Sequence[Pair]:
     if not given["neighbours"]:
         return learned.pairs
     for source, use, pairs in (
@@ -307,8 +320,10 @@ def _kept_back(pairs: Sequence[Pair], seed: int) -> list[Pair]:
 def _about(given: dict[str, Any], learned: TrainingPairs, terms: CoreTerms | None) -> dict[str, str | int | float]:
     named = {name: given[name] for name in ("max_tokens", "core_terms", "more_words", "reading_steps")}
     catalogue = {} if terms is None else {"catalogue": hashlib.blake2b(terms.to_json(), digest_size=8).hexdigest()}
-    # Not said where it is off: a training that began before there was this flag goes on.
+    # Not said where they are off: a training that began before there were these flags goes on.
     extra: dict[str, str | int | float] = {"neighbours": True} if given["neighbours"] else {}
+    if given["typos"]:
+        extra["typos"] = given["typos"]
     if given["start"] is not None:
         extra["start"] = hashlib.blake2b((given["start"] / student.WEIGHTS).read_bytes(), digest_size=8).hexdigest()
     return {"data": learned.digest(), **named, **extra, **catalogue}

@@ -169,6 +169,24 @@ def test_neighbours_are_kept_back_while_a_student_learns_and_read_where_it_is_ca
     assert all(one is not None and one.query and one.item for one in held)
 
 
+def test_some_queries_are_learned_mistyped_and_none_is_calibrated_so(
+    train: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[list[str]]()
+
+    def noted(one: student.Student, vocabulary: bytes, pairs: Sequence[Pair], *more: CoreTerms | None) -> student.Rows:
+        read.append([pair.query for pair in pairs])
+        return training.rows_for(one, vocabulary, pairs, *more)
+
+    monkeypatch.setattr(train_verb, "rows_for", noted)
+    assert train("student", *STUDENT, "--typos", "0.5", source="labels.jsonl", out=tmp_path).exit_code == 0
+    learned, held = read
+    assert 0.2 < np.mean([query not in QUERIES for query in learned]) < 0.7
+    assert set(held) <= set(QUERIES)
+    refused = train("student", *STUDENT, source="labels.jsonl", out=tmp_path)
+    assert "it differs in typos" in refused.stderr
+
+
 def test_a_training_with_neighbours_is_not_one_without(
     home: Path, train: Callable[..., Result], tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.models import perturbations
-from headrace.models.perturbations import PERTURBATIONS, SYNONYMS, UNITS, Perturbation, perturbed
+from headrace.models.perturbations import PERTURBATIONS, SYNONYMS, UNITS, Perturbation, mistyped, perturbed
 
 BY_NAME = {one.name: one for one in PERTURBATIONS}
 PIECES = st.sampled_from(
@@ -126,6 +126,19 @@ def test_every_perturbation_says_what_it_does() -> None:
     for one in PERTURBATIONS:
         assert one.change.__doc__
         assert perturbations.__dict__[one.change.__name__] is one.change
+
+
+def test_a_share_of_queries_is_mistyped_each_alike_wherever_it_stands() -> None:
+    queries = [f"{word} number {n}" for word in ("faucet", "garden hose", "12v") for n in range(200)]
+    typed = mistyped(queries, 0.3)
+    assert mistyped(queries[::-1], 0.3) == typed[::-1]
+    assert mistyped(queries, 0.0) == queries
+    assert 0.25 < np.mean([one != other for one, other in zip(queries, typed, strict=True)]) < 0.35
+    all_typed = mistyped(queries, 1.0)
+    assert all(one != other and one[0] == other[0] for one, other in zip(queries, all_typed, strict=True))
+    assert {one for one in all_typed if len(one) < len("faucet number 10")}, "letters are dropped too"
+    assert mistyped(["a 12v tv", ""], 1.0) == ["a 12v tv", ""], "no long word, no slip"
+    assert mistyped(queries, 0.3, seed=1) != typed
 
 
 def test_other_seeds_and_other_queries_give_other_slips() -> None:
