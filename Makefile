@@ -52,14 +52,15 @@ check: train ## ruff, mypy --strict, the directions of imports
 
 test: export MPLCONFIGDIR := $(CURDIR)/$(DATA_HOME)/matplotlib
 
-# What computes runs beside what mostly waits for servers: half the time. Of it the last line is shown, or all if it failed.
+# What computes runs beside what mostly waits for servers. Of it the last line is shown, or all if it failed.
 COMPUTING := tests/unit tests/laws
 test: train parts ## everything: sets up .venv, builds parts, checks, tests with real servers; what .ci/run runs
-	@log=$(DATA_HOME)/tmp/computing.log; \
+	@mkdir -p $(DATA_HOME)/tmp; log=$(DATA_HOME)/tmp/computing.log; \
 	{ $(CHECKS); checked=$$?; $(BIN)/pytest $(COMPUTING) && exit $$checked; } > $$log 2>&1 & computing=$$!; \
+	trap 'kill $$computing; exit 130' INT TERM; \
 	$(BIN)/pytest $(COMPUTING:%=--ignore=%); waited=$$?; \
 	wait $$computing; computed=$$?; \
-	[ $$computed = 0 ] && echo "Beside that, ruff, mypy, import-linter and $(COMPUTING): $$(grep ' passed' $$log)" || cat $$log; \
+	[ $$computed = 0 ] && echo "Beside that, ruff, mypy, import-linter and $(COMPUTING): $$(grep ' passed in ' $$log)" || cat $$log; \
 	exit $$((waited ? waited : computed))
 
 # A benchmark is a file of tests/bench that can be run; each takes --json FILE.

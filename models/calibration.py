@@ -103,7 +103,8 @@ def fit_ensemble(logits: NDArray[np.floating], targets: NDArray[np.floating]) ->
     rows = np.maximum(there.sum(axis=0), 1)
     centre = np.where(there, own, 0.0).sum(axis=0) / rows
     spread = np.sqrt((np.where(there, own - centre, 0.0) ** 2).sum(axis=0) / rows)
-    spread = np.where(spread > 0, spread, 1.0)
+    # What differs by rounding alone is one number: brought to a spread of 1 it would be told apart.
+    spread = np.where(spread > 1e-12 * np.maximum(np.abs(centre), 1.0), spread, 1.0)
     standard = np.where(there, (own - centre) / spread, 0.0)
     members = own.shape[1]
     columns = np.concatenate([standard, ~there, np.ones((len(own), 1))], axis=1)

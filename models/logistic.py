@@ -19,6 +19,7 @@ Bools = NDArray[np.bool_]
 
 _STEPS: Final = 200
 _TOLERANCE: Final = 1e-10
+_NEAR: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,16 @@ class Problem:
         for _ in range(_STEPS):
             chances = sigmoid(self.columns @ weights)
             slopes = self.columns.T @ (chances - self.targets) / len(self.targets) + self.pull * (weights - self.start)
-            # At the bound and pushed against it: these stay; all others take Newton's step, then are held at the bound.
-            free = ~(self.bounded & (weights <= 0) & (slopes > 0))
-            if not free.any() or np.abs(slopes[free]).max() < _TOLERANCE:
+            away = np.abs(weights - self._held(weights - slopes))
+            if away.max() < _TOLERANCE:
                 break
+            # Near the bound and pushed against it: these go to it. All others take Newton's step, then are held at the
+            # bound. Near, not at: a weight a hair above it would spoil the step of the others once it is held.
+            pinned = self.bounded & (weights <= min(_NEAR, float(away.max()))) & (slopes > 0)
+            free = ~pinned
             inner = self.columns[:, free]
             curves = (inner.T * (chances * (1 - chances))) @ inner / len(self.targets)
-            step = np.zeros_like(weights)
+            step = np.where(pinned, weights, 0.0)
             step[free] = np.linalg.solve(curves + self.pull * np.eye(len(curves)), slopes[free])
             found = self._shorter(weights, step, slopes, loss)
             if found is None:
@@ -64,13 +68,15 @@ class Problem:
         """The longest of the halved steps that lowers the loss enough, and that loss; None when none does."""
         share = 1.0
         while share > 1e-10:
-            tried = weights - share * step
-            tried = np.where(self.bounded, np.maximum(tried, 0.0), tried)
+            tried = self._held(weights - share * step)
             found = self._loss(tried)
             if found < loss and found <= loss - 1e-4 * float(slopes @ (weights - tried)):
                 return tried, found
             share /= 2
         return None
+
+    def _held(self, weights: Doubles) -> Doubles:
+        return np.where(self.bounded, np.maximum(weights, 0.0), weights)
 
     def _loss(self, weights: Doubles) -> float:
         values, away = self.columns @ weights, weights - self.start

@@ -239,8 +239,11 @@ def load(folder: Path) -> tuple[Student, bytes]:
         FileNotFoundError: nothing was saved there.
         WrongStudent: its weights are of another model than its config says.
     """
-    said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    config = StudentConfig(**{**said, "teachers": tuple(said.get("teachers", ()))})
+    try:
+        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = StudentConfig(**{**said, "teachers": tuple(said.get("teachers", ()))})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WrongStudent(f"{folder / CONFIG} cannot be read ({error}): train it again") from error
     bert = BertConfig.from_pretrained(folder, attn_implementation="sdpa")
     student = Student(config, BertModel(bert))  # type: ignore[no-untyped-call]
     try:
@@ -249,4 +252,10 @@ def load(folder: Path) -> tuple[Student, bytes]:
         raise WrongStudent(
             f"{folder} holds weights of another model, or of an earlier version: train it again"
         ) from error
-    return student, (folder / VOCABULARY).read_bytes()
+    vocabulary = (folder / VOCABULARY).read_bytes()
+    words = vocabulary.removesuffix(b"\n").count(b"\n") + 1
+    if words != bert.vocab_size:
+        raise WrongStudent(
+            f"{folder / VOCABULARY} has {words:,} words, the weights have {bert.vocab_size:,}: it is another student's"
+        )
+    return student, vocabulary

@@ -1,7 +1,8 @@
 """Measure relevance: students and teachers on public data, scores in a file, robustness to other ways of asking."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,7 @@ from headrace.commands.scored_parts import (
     whole_pairs_of,
 )
 from headrace.models import judged_pairs
-from headrace.models.evaluation import Evaluation, Judged, Scale, evaluate
+from headrace.models.evaluation import Evaluation, Judged, Scale, arms_of, check_arm, evaluate
 from headrace.models.perturbations import PERTURBATIONS
 from headrace.models.prompts import Pair
 from headrace.models.robustness import Changed, asked_otherwise, changed, robustness
@@ -148,7 +149,7 @@ def pairs(
       headrace evaluate pairs scored.jsonl --against bm25 --report report.md --plot report.png
       headrace evaluate pairs judged.jsonl --side test --part new=DIGEST --part old=DIGEST --against old
     """
-    judged, notes = pairs_of(files), [f"Scores: {', '.join(str(path) for path in files)}."]
+    judged, notes = pairs_of(files), [f"Pairs: {', '.join(str(path) for path in files)}; queries: {side}."]
     rows = [row for row, query in enumerate(judged.queries) if side in ("all", side_of(query))]
     if not rows:
         raise click.ClickException(f"{files[0]} has no query on the side `{side}` of the split")
@@ -159,7 +160,9 @@ def pairs(
         opened = open_parts(repository, part, (), threads, teacher)
         if both := sorted(judged.scores.keys() & {one.name for one in opened}):
             raise click.ClickException(f"{', '.join(both)} has scores in a file: name the part or teacher otherwise")
-        judged = judged.scored({**judged.scores, **{one.name: one.of(asked) for one in opened}})
+        with _one_sentence():  # evaluate would say it too, after all the work
+            check_arm(against, arms_of([*judged.scores, *(one.name for one in opened)]))
+        judged = judged.scored({**judged.scores, **{one.name: one.ordering(asked) for one in opened}})
         notes += named(opened, asked)
     if not judged.scores:
         raise click.ClickException(
@@ -167,7 +170,7 @@ def pairs(
         )
     scale = Scale(**scale_of)
     found = _evaluated(judged, scale, against, seed, resamples)
-    _keep(outputs, "Judged pairs", found, scale, notes, {})
+    _keep(outputs, "Judged pairs", found, scale, notes, {"side": side})
 
 
 @command.command
@@ -298,11 +301,17 @@ def _drawing() -> Callable[[int, int], None]:
     return lambda done, total: line(done, total) if done < total else line.end(done, total)
 
 
-def _evaluated(judged: Judged, scale: Scale, against: str, seed: int, resamples: int) -> Evaluation:
+@contextmanager
+def _one_sentence() -> Iterator[None]:
     try:
-        found = evaluate(judged, scale, against, seed, resamples, _drawing())
+        yield
     except ValueError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _evaluated(judged: Judged, scale: Scale, against: str, seed: int, resamples: int) -> Evaluation:
+    with _one_sentence():
+        found = evaluate(judged, scale, against, seed, resamples, _drawing())
     for text in evaluation_report.terminal(found, scale):
         click.echo(text)
     return found

@@ -15,12 +15,18 @@ from headrace.models import folders
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-threads_flag = click.option("--threads", type=click.IntRange(1, 256), default=1, help="Batches computed at a time.")
+threads_flag = click.option(
+    "--threads",
+    type=click.IntRange(1, 256),
+    default=1,
+    help="Batches computed at a time; of a teacher, the threads of torch.",
+)
 teacher_flag = click.option(
     "--teacher",
     multiple=True,
     metavar="[NAME=]FOLDER",
-    help="Measure a teacher too, an ensemble as `headrace train ensemble` made it. May be given many times."
+    help="Measure a teacher too, an ensemble as `headrace train ensemble` made it, called as its folder if there"
+    " is no NAME. May be given many times."
     " Needs torch.",
 )
 
@@ -73,13 +79,20 @@ class Outputs:
     json_file: Path | None
 
     def write(self, markdown: str, draw: Callable[[Path], None], numbers: Mapping[str, Any]) -> None:
-        """Writes what was asked for; folders are made."""
-        if self.report is not None:
-            folders.place_file(self.report, markdown.encode())
-        if self.plot is not None:
-            draw(self.plot)
-        if self.json_file is not None:
-            folders.place_file(self.json_file, (json.dumps(numbers, indent=2) + "\n").encode())
+        """Writes what was asked for; folders are made.
+
+        Raises:
+            click.ClickException: a file cannot be written.
+        """
+        try:
+            if self.report is not None:
+                folders.place_file(self.report, markdown.encode())
+            if self.plot is not None:
+                draw(self.plot)
+            if self.json_file is not None:
+                folders.place_file(self.json_file, (json.dumps(numbers, indent=2) + "\n").encode())
+        except OSError as error:
+            raise click.ClickException(str(error)) from error
 
 
 def outputs_flags(function: Decorated) -> Decorated:

@@ -79,8 +79,8 @@ class FileOrHomeDepot(click.Path):
     def convert(
         self, value: str | PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | PathLike[str]:
-        """The path; of the word, the word as one."""
-        return Path(value) if str(value) == HOME_DEPOT else super().convert(value, param, ctx)
+        """The path; of the word, the word as one. A file of that name is told apart as ./homedepot."""
+        return Path(value) if str(value) == HOME_DEPOT else Path(str(super().convert(value, param, ctx))).absolute()
 
 
 def read_shelf(path: Path, data: Path) -> Shelf:

@@ -51,7 +51,7 @@ def open_teacher(given: dict[str, Any]) -> Teacher:
     import torch
     from safetensors import SafetensorError
 
-    from headrace.models.ensemble import open_ensemble
+    from headrace.models.ensemble import FILE, open_ensemble
     from headrace.models.fitting import device_of
 
     if given["threads"] is not None:
@@ -60,6 +60,8 @@ def open_teacher(given: dict[str, Any]) -> Teacher:
         torch.empty(0, device=device_of(given["device"]))
     except (RuntimeError, AssertionError) as error:
         raise click.ClickException(f"--device {given['device']}: there is none here; cpu always is") from error
+    if not (given["teacher"] / FILE).is_file():
+        raise click.ClickException(f"--teacher {given['teacher']} holds no {FILE}: `headrace train ensemble` makes it")
     try:
         found = open_ensemble(given["teacher"], given["weights"], given["device"])
     except (OSError, ValueError, SafetensorError) as error:

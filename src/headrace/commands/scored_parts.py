@@ -105,6 +105,11 @@ class ScoredPart:
         line.end(total, total)
         return np.concatenate(found).astype(np.float64)
 
+    def ordering(self, pairs: Sequence[Pair]) -> Doubles:
+        """The scores of pairs [N], a cosine's below 0 throughout, so that none of them passes for a probability."""
+        scores = self.of(pairs)
+        return scores - 2 if isinstance(self.scores, Cosines) else scores
+
     def calibrated(self, judged: Judged, held: Judged) -> tuple[Doubles, Calibration | None]:
         """Probabilities of pairs [N], and how they were made where the part does not give any itself.
 
@@ -151,7 +156,7 @@ def open_parts(
     for text in teacher:
         name, _, folder = text.rpartition("=")
         asked = open_teacher({"teacher": Path(folder), "threads": threads, "device": None, "weights": None})
-        keep(ScoredPart(name or folder, asked.id, Taught(asked)))
+        keep(ScoredPart(name or Path(folder).name, asked.id, Taught(asked)))
     for text in (*(part or (() if teacher else (champions_student(repository),))), *against):
         name, _, digest = text.rpartition("=")
         opened = open_student(repository / "parts" / digest, threads)

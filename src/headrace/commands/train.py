@@ -185,7 +185,7 @@ def ensemble_(teachers: Sequence[Path], **given: Any) -> None:
 )
 @rows_flag
 @click.option(
-    "--start",
+    "--init",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=None,
     metavar="FOLDER",
@@ -219,7 +219,7 @@ def student_(**given: Any) -> None:
 
     Example:
       headrace train student --labels labels.jsonl --out students/first
-      headrace train student --labels judged.jsonl --hard --start students/first --out students/corrected
+      headrace train student --labels judged.jsonl --hard --init students/first --out students/corrected
     """
     with together(given["threads"], given["device"]) as device:
         if fitting.first():
@@ -227,7 +227,7 @@ def student_(**given: Any) -> None:
         learned = pairs_of(given["source"], given["data"], "train")
         learned = learned if given["rows"] is None else learned.some(given["rows"])
         held = pairs_of(given["judged"] or given["source"], given["data"], "held")
-        if given["start"] is None:
+        if given["init"] is None:
             shown = _shown(given, learned, held)
             one, vocabulary, terms = _new(given, learned.teachers, device)
         else:
@@ -260,29 +260,35 @@ def _new(
     return one, *domain.learned(one, (folder / student.VOCABULARY).read_bytes(), given)
 
 
-_OF_START: Final = ("layers", "neighbours", "max_tokens", "core_terms", "more_words", "catalogue", "reading_steps")
+_OF_INIT: Final = ("layers", "neighbours", "max_tokens", "core_terms", "more_words", "catalogue", "reading_steps")
 
 
 def _started(
     given: dict[str, Any], teachers: tuple[str, ...], device: torch.device
 ) -> tuple[student.Student, bytes, CoreTerms | None]:
-    """The student of ``--start``; the flags become what it is.
+    """The student of ``--init``; the flags become what it is.
 
     Raises:
         click.UsageError: a flag says what it should be, too.
         click.ClickException: the folder holds none.
     """
     context = click.get_current_context()
-    said = [name for name in _OF_START if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    said = [name for name in _OF_INIT if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
     if said:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in said)
-        raise click.UsageError(f"{flags}: a student of --start has its own; leave that out")
-    if not (given["start"] / student.CONFIG).exists():
-        raise click.ClickException(f"--start {given['start']} holds no student: `headrace train student` makes one")
-    one, vocabulary = run(lambda: student.load(given["start"]))
+        raise click.UsageError(f"{flags}: a student of --init has its own; leave that out")
+    if given["init"].resolve() == given["out"].resolve():
+        raise click.UsageError("--init and --out are one folder: the student that it begins as would be lost")
+    if not (given["init"] / student.CONFIG).exists():
+        begun = (given["init"] / fitting.STATE).exists()
+        raise click.ClickException(
+            f"--init {given['init']} holds no student: "
+            + ("its training is not finished" if begun else "`headrace train student` makes one")
+        )
+    one, vocabulary = run(lambda: student.load(given["init"]))
     own = one.config = replace(one.config, teachers=tuple(sorted({*one.config.teachers, *teachers})))
     given.update(neighbours=own.neighbours, core_terms=own.core_terms, max_tokens=own.max_tokens)
-    return one.to(device), vocabulary, run(lambda: core_terms_of(given["start"], one))
+    return one.to(device), vocabulary, core_terms_of(given["init"], one)
 
 
 def _shown(given: dict[str, Any], learned: TrainingPairs, held: TrainingPairs) -> Sequence[Pair]:
@@ -299,6 +305,8 @@ def _shown(given: dict[str, Any], learned: TrainingPairs, held: TrainingPairs) -
 def _guarded(given: dict[str, Any], learned: TrainingPairs, held: TrainingPairs) -> Sequence[Pair]:
     if not given["neighbours"]:
         return learned.pairs
+    if given["init"] is not None:  # it reads neighbours already, and without any what it knows of them stays
+        return _kept_back(learned.pairs, given["seed"])
     for source, use, pairs in (
         (given["source"], "to learn from", learned),
         (given["judged"] or given["source"], "held apart for calibration", held),
@@ -324,8 +332,8 @@ def _about(given: dict[str, Any], learned: TrainingPairs, terms: CoreTerms | Non
     extra: dict[str, str | int | float] = {"neighbours": True} if given["neighbours"] else {}
     if given["typos"]:
         extra["typos"] = given["typos"]
-    if given["start"] is not None:
-        extra["start"] = hashlib.blake2b((given["start"] / student.WEIGHTS).read_bytes(), digest_size=8).hexdigest()
+    if given["init"] is not None:
+        extra["init"] = hashlib.blake2b((given["init"] / student.WEIGHTS).read_bytes(), digest_size=8).hexdigest()
     return {"data": learned.digest(), **named, **extra, **catalogue}
 
 

@@ -77,7 +77,10 @@ def pairs_of(source: str, data: Path, side: training_pairs.Side) -> TrainingPair
         named = "" if isinstance(error, BadTrainingPairs) or source == HOME_DEPOT else f"{source}: "
         raise click.ClickException(f"{named}{error}{hint}") from error
     if not len(found):
-        raise click.ClickException(f"{source} has no query on the side `{side}` of the split: it needs more queries")
+        raise click.ClickException(
+            f"{source} has no query on the side `{side}` of the split: it needs more queries; or, where a student"
+            " learns from labels of training queries alone, graded pairs by --judged"
+        )
     return found
 
 
@@ -103,7 +106,11 @@ def core_terms_of(folder: Path, one: student.Student) -> CoreTerms | None:
     """The recogniser that a student was trained with; None where it reads no core terms."""
     if not one.config.core_terms:
         return None
-    return core_terms.of_json((folder / student.CORE_TERMS).read_bytes())
+    path = folder / student.CORE_TERMS
+    try:
+        return core_terms.of_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{path} cannot be read ({error}): train it again") from error
 
 
 @contextmanager

@@ -259,6 +259,19 @@ def test_pairs_of_ones_own_are_scored_by_parts_and_teachers_that_read_all_that_a
     alone = scorer.score([asked[place].query for place in test], ["a 12 in. b"] * len(test))
     assert np.abs(alone - said["gated"]).max() > 1e-3, "neighbours count"
 
+    cosine = f"old={parts['cosine']}"
+    beside = evaluate(tmp_path, data, "pairs", str(mine), *given[:2], "--part", cosine, *given[-4:])
+    assert beside.exit_code == 0, beside.output
+    assert "RMSE" not in read_json(out)["models"]["old"], "a cosine is no probability"
+    assert "RMSE" in read_json(out)["models"]["gated"]
+    unnamed = evaluate(tmp_path, data, "pairs", str(mine), "--teacher", str(folder), *given[-4:])
+    assert unnamed.stdout.splitlines()[1] == "both"
+    early = evaluate(tmp_path, data, "pairs", str(mine), "--against", "nobody", *given)
+    assert "there is no model 'nobody' to compare with, there are both, gated" in early.stderr
+    assert "score " not in early.stderr, "it is said before the work"
+    wrong = evaluate(tmp_path, data, "pairs", str(mine), "--teacher", str(folder.parent / "llama"))
+    assert "holds no ensemble.json: `headrace train ensemble` makes it" in wrong.stderr
+
     none = evaluate(tmp_path, data, "pairs", str(mine))
     assert "or --part or --teacher gives them" in none.stderr
     mine.write_bytes(b"".join(row[:-2] + b',"scores":{"gated":1}}\n' for row in rows))

@@ -103,7 +103,9 @@ def test_json_queries_and_packed_catalogues_are_read_and_bad_lines_are_named(sho
     assert "queries.jsonl, line 3: query: missing" in result.output
 
 
-def test_home_depot_gives_all_titles_and_the_queries_that_may_be_learned_from(tmp_path: Path) -> None:
+def test_home_depot_gives_all_titles_and_the_queries_that_may_be_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queries = [f"red socks x{number}" for number in range(40)]
     write_home_depot(tmp_path, [(query, f"{colour} socks", 3.0) for query in queries for colour in (*COLOURS, "red")])
     result = headrace(
@@ -115,6 +117,11 @@ def test_home_depot_gives_all_titles_and_the_queries_that_may_be_learned_from(tm
     assert {(pair.item_id, pair.title) for pair in found} == {
         (f"h{number}", f"{colour} socks") for number, colour in enumerate(COLOURS)
     }
+    monkeypatch.chdir(tmp_path / "homedepot")
+    Path("homedepot").write_text('{"item_id": "mine", "title": "blue socks"}\n')
+    own = headrace("candidates", "./homedepot", "homedepot", "own.jsonl", "--no-vectors", "--data", tmp_path)
+    assert own.exit_code == 0, own.output
+    assert {pair.item_id for _, pair in pairs_of(Path("own.jsonl")) if isinstance(pair, UnlabelledPair)} == {"mine"}
     absent = headrace("candidates", "homedepot", "homedepot", tmp_path / "more.jsonl", "--data", tmp_path / "nowhere")
     assert absent.exit_code == 1
     assert "name the folder with --data" in absent.output

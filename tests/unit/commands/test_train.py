@@ -429,7 +429,7 @@ def test_a_student_that_reads_core_terms_goes_on_with_the_same_catalogue_only(
     assert learned("Acme").exit_code == 0
 
     corrected = tmp_path / "corrected"
-    flags = ("--start", str(tmp_path / "student"), "--hard", "--rows", "30")
+    flags = ("--init", str(tmp_path / "student"), "--hard", "--rows", "30")
     graded = train("student", *flags, out=corrected)
     assert graded.exit_code == 0, graded.output
     lists = (tmp_path / "student" / student.CORE_TERMS).read_bytes()
@@ -445,7 +445,7 @@ def test_a_student_begins_as_another_and_keeps_its_teachers(train: Callable[...,
     first, second = tmp_path / "first", tmp_path / "second"
     made = train("student", "--max-tokens", "16", source=str(tmp_path / "labels.jsonl"), out=first)
     assert made.exit_code == 0, made.output
-    flags = ("--start", str(first), "--hard", "--learning-rate", "1e-9", "--rows", "30")
+    flags = ("--init", str(first), "--hard", "--learning-rate", "1e-9", "--rows", "30")
     assert train("student", *flags, out=second).exit_code == 0
     before, after = kept(first), kept(second)
     assert max(float(np.abs(before[name] - after[name]).max()) for name in before) < 1e-6, "it began there"
@@ -455,10 +455,50 @@ def test_a_student_begins_as_another_and_keeps_its_teachers(train: Callable[...,
         file.seek(-4, os.SEEK_END)
         file.write(b"\0\0\0\0")
     other = train("student", *flags, out=second)
-    assert "it differs in start" in other.stderr
+    assert "it differs in init" in other.stderr
     said = train("student", *flags, "--layers", "3", "--core-terms", out=tmp_path / "third")
     assert said.exit_code == 2
-    assert "--layers, --core-terms: a student of --start has its own" in said.stderr
-    nothing = train("student", "--start", str(tmp_path), "--hard", out=tmp_path / "third")
+    assert "--layers, --core-terms: a student of --init has its own" in said.stderr
+    nothing = train("student", "--init", str(tmp_path), "--hard", out=tmp_path / "third")
     assert nothing.exit_code == 1
     assert "holds no student: `headrace train student` makes one" in nothing.stderr
+    itself = train("student", "--init", str(second), "--hard", out=second)
+    assert "--init and --out are one folder" in itself.stderr
+    (second / student.CONFIG).unlink()
+    unfinished = train("student", "--init", str(second), "--hard", out=tmp_path / "third")
+    assert "its training is not finished" in unfinished.stderr
+
+
+def test_a_student_that_reads_neighbours_is_corrected_on_pairs_that_have_none(
+    home: Path, train: Callable[..., Result], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train("student", *STUDENT, *READS, source=with_neighbours(home), out=first).exit_code == 0
+    corrected = train("student", "--init", str(first), "--hard", "--rows", "30", out=second)
+    assert corrected.exit_code == 0, corrected.output
+    before, after = (student.load(folder)[0] for folder in (first, second))
+    assert after.config.neighbours
+    gates = zip(before.neighbours.parameters(), after.neighbours.parameters(), strict=True)
+    assert all(one.allclose(other, rtol=1e-3) for one, other in gates), "but for the decay of weights"
+    assert before.classifier.weight.ne(after.classifier.weight).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (student.CONFIG, "{", "student.json"),
+        (student.CONFIG, '{"layers": 2}', "student.json"),
+        (student.VOCABULARY, "[PAD]\n", "vocab.txt"),
+        (student.VOCABULARY, "", "vocab.txt"),
+    ],
+)
+def test_a_student_that_was_damaged_is_one_sentence(
+    train: Callable[..., Result], tmp_path: Path, name: str, content: str, reason: str
+) -> None:
+    first = tmp_path / "first"
+    assert train("student", *STUDENT, "--rows", "30", source="labels.jsonl", out=first).exit_code == 0
+    (first / name).write_text(content, encoding="utf-8")
+    refused = train("student", "--init", str(first), "--hard", out=tmp_path / "second")
+    assert refused.exit_code == 1
+    assert refused.exception is None or isinstance(refused.exception, SystemExit)
+    assert reason in refused.stderr

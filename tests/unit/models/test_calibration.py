@@ -164,6 +164,13 @@ def test_without_rows_there_is_no_error() -> None:
     assert math.isnan(calibration.calibration_error(np.empty(0), np.empty(0)))
 
 
+@pytest.mark.parametrize("said", [0.0, 0.3540396841506309, 1e6 / 3])
+def test_logits_that_all_say_the_same_have_no_slope(said: float) -> None:
+    found = fit_calibration(np.full(3, said), np.array([0.0, 1.0, 1.0]))
+    assert found.slope < 1e-3
+    assert found.probabilities(np.array([said]))[0] == pytest.approx(2 / 3, abs=1e-4)
+
+
 def test_a_calibration_is_an_ensemble_of_one() -> None:
     logits = np.array([-1.0, 2.0])
     one = Ensemble((0.7,), 0.2, (0.0,))
