@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -153,9 +154,17 @@ class _Spawner:
         threading.Thread(target=self._serve, name="headrace-local-spawner", daemon=True).start()
 
     def run(self, job: Callable[[], "subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
+        """The process that the job starts; a Ctrl-C that comes meanwhile ends it, since nobody else knows of it yet."""
         done: Future[subprocess.Popen[bytes]] = Future()
         self._jobs.put((job, done))
-        return done.result()
+        try:
+            return done.result()
+        except KeyboardInterrupt:
+            with suppress(OSError):
+                process = done.result()
+                process.kill()
+                process.wait()
+            raise
 
     def _serve(self) -> None:
         while True:
