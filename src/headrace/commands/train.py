@@ -219,7 +219,7 @@ def student_(**given: Any) -> None:
 
     Example:
       headrace train student --labels labels.jsonl --out students/first
-      headrace train student --labels judged.jsonl --hard --init students/first --out students/corrected
+      headrace train student --labels judged.jsonl --hard --init students/first --learning-rate 3e-5 --out second
     """
     with together(given["threads"], given["device"]) as device:
         if fitting.first():
