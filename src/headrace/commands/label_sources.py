@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace import BadEvent
+from headrace.commands.options import loaded
 from headrace.models.bm25 import words
 from headrace.models.candidates import distinct
-from headrace.models.home_depot import HOME_DEPOT, Pairs, judged_pairs
+from headrace.models.home_depot import HOME_DEPOT, judged_pairs
 from headrace.online.catalogue import student_text
 from headrace.streams.events import ItemChanged
 from headrace.streams.files import lines_of
@@ -94,7 +95,7 @@ def read_shelf(path: Path, data: Path) -> Shelf:
         click.ClickException: nothing of the file can be used.
     """
     if str(path) == HOME_DEPOT:
-        titles = dict.fromkeys(_home_depot(data).titles)
+        titles = dict.fromkeys(loaded(judged_pairs, data).titles)
         found = [_Item(f"h{number}", title) for number, title in enumerate(titles)]
     else:
         found = _read(path, _Item)
@@ -122,7 +123,7 @@ def read_queries(path: Path, data: Path) -> Queries:
         click.ClickException: nothing of the file can be used.
     """
     if str(path) == HOME_DEPOT:
-        found = [_Query(query) for query in dict.fromkeys(_home_depot(data).of("train").queries)]
+        found = [_Query(query) for query in dict.fromkeys(loaded(judged_pairs, data).of("train").queries)]
     elif _holds_json(path):
         found = _read(path, _Query)
     else:
@@ -135,13 +136,6 @@ def read_queries(path: Path, data: Path) -> Queries:
         total[_plain(query.query)] = total.get(_plain(query.query), 0.0) + query.frequency
     texts = tuple(found[place].query for place in places)
     return Queries(texts, np.array([total[_plain(text)] for text in texts], np.float64))
-
-
-def _home_depot(data: Path) -> Pairs:
-    try:
-        return judged_pairs(data)
-    except (FileNotFoundError, ValueError) as error:
-        raise click.ClickException(f"{error}; name the folder with --data") from error
 
 
 def _holds_json(path: Path) -> bool:

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from headrace.streams.kafka_access import MECHANISMS, PROTOCOLS, Access, use
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Found = TypeVar("Found")
 
 MASK = "***"
 NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -185,6 +186,18 @@ def data_folder(function: Decorated) -> Decorated:
         metavar="FOLDER",
         help="The folder of public data sets; docs/data.md says what lies in it.",
     )(function)
+
+
+def loaded(load: Callable[[Path], Found], folder: Path) -> Found:
+    """What is loaded of a public set in the folder of ``--data``.
+
+    Raises:
+        click.ClickException: the set is not there, or not what it should be; the text says how to name the folder.
+    """
+    try:
+        return load(folder)
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(f"{error}; name the folder with --data") from error
 
 
 def json_file(function: Decorated) -> Decorated:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.commands.label_teachers import open_teacher
+from headrace.commands.options import loaded
 from headrace.commands.progress import ProgressLine
 from headrace.models import home_depot, judged_pairs, training_pairs
 from headrace.models.bundle import champion, read_bundle
@@ -215,7 +216,7 @@ def icecat_pairs(data: Path, highest: int) -> Judged:
     Raises:
         click.ClickException: the data is not there, or not what it should be.
     """
-    lists = _loaded(judged_lists, data)
+    lists = loaded(judged_lists, data)
     ratings = np.concatenate([one.ratings for one in lists])
     titles = tuple(title for one in lists for title in one.titles)
     return Judged(tuple(one.query for one in lists for _ in one.titles), titles, ratings / highest, {})
@@ -227,7 +228,7 @@ def home_depot_pairs(data: Path, side: Side, rows: int = 0, seed: int = 0) -> Ju
     Raises:
         click.ClickException: the data is not there, or not what it should be.
     """
-    found = _loaded(home_depot.judged_pairs, data).of(side)
+    found = loaded(home_depot.judged_pairs, data).of(side)
     judged = Judged(found.queries, found.titles, home_depot.targets(found.ratings), {})
     return judged.some(rows, seed) if rows else judged
 
@@ -255,10 +256,3 @@ def _read(read: Callable[[], Found]) -> Found:
         return read()
     except (judged_pairs.BadPairs, training_pairs.BadTrainingPairs, OSError) as error:
         raise click.ClickException(str(error)) from error
-
-
-def _loaded(load: Callable[[Path], Found], folder: Path) -> Found:
-    try:
-        return load(folder)
-    except (FileNotFoundError, ValueError) as error:
-        raise click.ClickException(f"{error}; name the folder with --data") from error
