@@ -7,6 +7,7 @@ from typing import Any
 import click
 import numpy as np
 
+from headrace.commands.label_teachers import must_hold_ensemble
 from headrace.commands.options import data_folder, repository, show_configuration
 from headrace.commands.parts import bundle_with
 from headrace.commands.training import core_terms_of, pairs_flag, pairs_of, rows_for, run, together
@@ -47,8 +48,8 @@ def command(**given: Any) -> None:
       headrace export students/first --pairs judged.jsonl --publish
     """
     show_configuration()
-    if given["teacher"] is not None and not (given["teacher"] / ensemble.FILE).exists():
-        raise click.ClickException(f"{given['teacher']} holds no {ensemble.FILE}: `headrace train ensemble` makes it")
+    if given["teacher"] is not None:
+        must_hold_ensemble(given["teacher"])
     if not (given["folder"] / student.CONFIG).exists():
         raise click.ClickException(
             f"{given['folder']} holds no student that is trained to its end: `headrace train student` makes it"

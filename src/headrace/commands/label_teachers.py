@@ -41,6 +41,19 @@ def teacher_flags(function: Decorated) -> Decorated:
     return function
 
 
+def must_hold_ensemble(folder: Path) -> None:
+    """Nothing, when the folder of ``--teacher`` holds an ensemble.
+
+    Raises:
+        click.ClickException: it holds none; the text says what makes one.
+        ModuleNotFoundError: torch is not installed.
+    """
+    from headrace.models.ensemble import FILE
+
+    if not (folder / FILE).is_file():
+        raise click.ClickException(f"--teacher {folder} holds no {FILE}: `headrace train ensemble` makes it")
+
+
 def open_teacher(given: dict[str, Any]) -> Teacher:
     """The teacher of these flags, ready to be asked.
 
@@ -51,7 +64,7 @@ def open_teacher(given: dict[str, Any]) -> Teacher:
     import torch
     from safetensors import SafetensorError
 
-    from headrace.models.ensemble import FILE, open_ensemble
+    from headrace.models.ensemble import open_ensemble
     from headrace.models.fitting import device_of
 
     if given["threads"] is not None:
@@ -60,8 +73,7 @@ def open_teacher(given: dict[str, Any]) -> Teacher:
         torch.empty(0, device=device_of(given["device"]))
     except (RuntimeError, AssertionError) as error:
         raise click.ClickException(f"--device {given['device']}: there is none here; cpu always is") from error
-    if not (given["teacher"] / FILE).is_file():
-        raise click.ClickException(f"--teacher {given['teacher']} holds no {FILE}: `headrace train ensemble` makes it")
+    must_hold_ensemble(given["teacher"])
     try:
         found = open_ensemble(given["teacher"], given["weights"], given["device"])
     except (OSError, ValueError, SafetensorError) as error:
